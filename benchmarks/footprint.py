@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -44,6 +45,7 @@ LIBRARIES = {
     "tts": "espeakng_loader",
     "transcription": "openai",
     "mcp": "mcp",
+    "web_search": "aiohttp",
 }
 SERVERS = {"openai": "/v1", "anthropic": "", "transcription": "/v1"}  # path of their base_url
 MCP_SERVER = Path(__file__).parent.parent / "tests" / "support" / "plain_mcp_server.py"
@@ -63,12 +65,19 @@ CALLS: Mapping[str, Call] = {
     "tts": lambda service: service.speak("Hello"),
     "transcription": lambda service: service.transcribe(b"OggS"),
     "mcp": lambda service: service.call_tool("plain", "echo", {"text": "Hello"}),
+    "web_search": lambda service: _search(service),
+    "sql": lambda service: service.query("bench", "select 1"),
 }
 
 
 async def _notify(service: Any) -> None:
     with contextlib.suppress(RemoteError):  # no target is configured
         await service.notify("Hello")
+
+
+async def _search(service: Any) -> None:
+    with contextlib.suppress(RemoteError):  # this program's server is no engine
+        await service.search("Hello")
 
 
 def private_bytes(pid: int) -> int:
@@ -168,7 +177,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
         async with ModelServer() as server:
             path = Path(folder) / "config.toml"
-            path.write_text(config(names, server.url))
+            path.write_text(config(names, server.url, path.with_name("bench.db")))
             async with running(path, names) as there:
                 found = await measure(there, path.with_name("home"), options.rounds)
                 said = launcher(path.with_name("home"))
@@ -178,8 +187,14 @@ async def main() -> int:
     return 0 if all(_reaches(row) for row in found.values()) else 1
 
 
-def config(names: list[str], url: str) -> str:
-    """Return a config of these services, whose models are at an address."""
+def config(names: list[str], url: str, file: Path) -> str:
+    """Return a config of these services, whose models are at an address.
+
+    Args:
+        names: NAMEs of the services.
+        url: The address.
+        file: A database that may be made.
+    """
     lines = [f"[plugins.{name}]" for name in names]
     for name, path in SERVERS.items():
         if name in names:
@@ -187,6 +202,11 @@ def config(names: list[str], url: str) -> str:
     if "mcp" in names:  # its start does not wait for the server, which is another program
         lines += ["[services.mcp.config]", "wait = 0", "[services.mcp.config.servers.plain]"]
         lines += [f'command = "{sys.executable}"', f'args = ["{MCP_SERVER}"]']
+    if "web_search" in names:
+        lines += ["[services.web_search.config]", f'url = "{url}"']
+    if "sql" in names:
+        sqlite3.connect(file).executescript("create table x(y)").connection.close()
+        lines += ["[services.sql.config.databases.bench]", f'url = "sqlite:///{file}"']
     return "\n".join(lines) + "\n"
 
 

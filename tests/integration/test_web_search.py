@@ -12,6 +12,8 @@ from tests.support.web_server import KEY, Reply, WebServer
 
 from garrison.ipc import OrderFailed, RemoteError, RetryLater
 from garrison.workers import Memory, as_memory
+from garrison.workers.services.web_search import WebSearchService
+from garrison.workers.testing import run
 
 pytest.importorskip("aiohttp")
 CONFIG = """
@@ -255,3 +257,32 @@ async def test_a_worker_that_is_killed_in_a_search(running: Host, server: WebSer
             got = await call
             assert [one["url"] for one in got["results"]] == URLS
             running.ask("restart", "web_search")  # the next kill is a first one: no long backoff
+
+
+# --- ddgs ---------------------------------------------------------------------------------
+
+RESULTS = b"""<html><body>
+<div class="body"><h2><a>Towers</a></h2><a href="https://example.org/a">High ones</a></div>
+<div class="body"><h2><a>Script</a></h2><a href="javascript:steal()">x</a></div>
+</body></html>"""
+
+
+@pytest.mark.external
+async def test_ddgs_finds_without_a_key(server: WebServer) -> None:
+    """The library asks an engine's page; what is no result is left out."""
+    pytest.importorskip("ddgs")
+    config = {
+        "engine": "ddgs",
+        "backend": "duckduckgo",
+        "url": f"{server.url}/page",
+        "timeout": 2.0,
+    }
+    async with run(WebSearchService, config=config) as service:
+        server.pages["/page"] = Reply(RESULTS)
+        found = await service.search("towers")
+        assert [(one.title, one.url) for one in found.results] == [("Towers", URLS[0])]
+        server.pages["/page"] = Reply(b"<html><body>nothing</body></html>")
+        assert (await service.search("other towers")).results == []
+        server.pages["/page"] = Reply(b"x", fault="hang")
+        with pytest.raises(RetryLater, match="ddgs"):
+            await service.search("slow towers")

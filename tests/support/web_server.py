@@ -137,7 +137,8 @@ async def _read(reader: asyncio.StreamReader) -> Asked:
     data = await reader.readexactly(int(headers.get("content-length", 0)))
     parts = urlsplit(target)
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-    return Asked(method, parts.path, query, headers, json.loads(data) if data else None)
+    is_json = headers.get("content-type", "").startswith("application/json")
+    return Asked(method, parts.path, query, headers, json.loads(data) if is_json else data)
 
 
 async def _send(reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,6 +15,7 @@ from garrison.workers.services.web_search.findings import (
     page_as_prompt,
 )
 from garrison.workers.services.web_search.results import (
+    EnginesAway,
     Page,
     SearchResult,
     SearchResults,
@@ -90,6 +91,15 @@ def test_an_answer_of_another_form(answer: Any) -> None:
         with pytest.raises(Unreadable):
             read(answer)
     assert of_brave({"type": "search", "query": {}}) == []
+
+
+def test_no_result_because_no_engine_answers() -> None:
+    """It is no finding that there is nothing."""
+    away = [["mine", "HTTP error"], ["other", "timeout"]]
+    with pytest.raises(EnginesAway, match="mine: HTTP error; other: timeout"):
+        of_searxng({"results": [], "unresponsive_engines": away})
+    assert of_searxng({"results": [], "unresponsive_engines": []}) == []
+    assert of_searxng({"results": [{"url": FOUND.url}], "unresponsive_engines": away})
 
 
 def test_what_is_not_shown_is_left_out() -> None:

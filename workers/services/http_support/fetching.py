@@ -134,8 +134,8 @@ class Fetcher:
                 timeout=library.ClientTimeout(total=None),
                 headers={"User-Agent": self._user_agent, "Accept-Encoding": ACCEPTED},
             )
-        session: aiohttp.ClientSession = self._session
-        return session
+        assert self._session is not None  # its class is not known here
+        return self._session
 
     def _socket(self, info: Any) -> socket.socket:
         """Return the socket of a connection; the library calls this with the resolved address."""

@@ -4,14 +4,16 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from garrison.workers import Busy
+from garrison.workers import Busy, RetryLater
 
 from ..model_support.library import load_library
 from .config import Config
-from .results import SearchResult, of_ddgs
+from .results import SearchResult, of_ddgs, one_line
 
 REQUIREMENT = "ddgs>=9.16"
 GRACE_S = 1.0  # beyond the library's own timeout
+AGAIN_S = 5.0  # after a failure of the engines
+REASON_MOST = 200  # characters
 
 
 class DdgsSearch:
@@ -40,7 +42,7 @@ class DdgsSearch:
         Raises:
             TimeoutError: It took too long; its thread goes on until the library ends it.
             Busy: All threads are held by searches that took too long.
-            Exception: The library's.
+            RetryLater: No engine answered.
         """
         if self._running >= self._config.concurrency:
             raise Busy("all threads of ddgs are held by searches without an answer", GRACE_S)
@@ -73,4 +75,5 @@ class DdgsSearch:
         except self._errors.DDGSException as error:
             if "No results found" in str(error):
                 return []
-            raise
+            reason = one_line(str(error), REASON_MOST)
+            raise RetryLater(AGAIN_S, f"ddgs was not answered: {reason}") from error

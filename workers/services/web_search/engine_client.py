@@ -15,7 +15,7 @@ from ..http_support.waits import wait_of
 from ..model_support.library import load_library
 from .config import Config
 from .engines import Engine, Request
-from .results import SearchResult, Unreadable, one_line
+from .results import EnginesAway, SearchResult, Unreadable, one_line
 
 if TYPE_CHECKING:
     import aiohttp
@@ -97,6 +97,10 @@ class EngineClient:
             raise self._refusal(status, wait_of(status, headers), data)
         try:
             return self._engine.results(json.loads(data))[:limit]
+        except EnginesAway as error:
+            raise RetryLater(
+                AGAIN_S, f"the engines that {name} asks do not answer: {error}"
+            ) from error
         except (ValueError, RecursionError) as error:
             problem = str(error) if isinstance(error, Unreadable) else "its answer is no JSON"
             text = f"{name}: {problem}; check `url`"
@@ -117,6 +121,7 @@ class EngineClient:
                 timeout=library.ClientTimeout(total=self._config.timeout),
                 headers={"User-Agent": self._config.user_agent, "Accept-Encoding": ACCEPTED},
             )
+        assert self._session is not None  # its class is not known here
         response = await self._session.request(
             request.method,
             request.url,

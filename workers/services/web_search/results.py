@@ -48,6 +48,10 @@ class Unreadable(ValueError):
     """An answer has another form than the engine's API."""
 
 
+class EnginesAway(Exception):
+    """No result, because the engines that are asked by this one do not answer."""
+
+
 def one_line(text: Any, most: int) -> str:
     """Return a text on one line, without what is not shown."""
     if not isinstance(text, str):
@@ -56,8 +60,17 @@ def one_line(text: Any, most: int) -> str:
 
 
 def of_searxng(answer: Any) -> list[SearchResult]:
-    """Return the results in an answer of SearXNG, or of searx."""
-    return _results(_list(answer, "results"), "url", "content", "publishedDate")
+    """Return the results in an answer of SearXNG, or of searx.
+
+    Raises:
+        EnginesAway: There are none, and not all of its engines answered.
+    """
+    found = _results(_list(answer, "results"), "url", "content", "publishedDate")
+    away = answer.get("unresponsive_engines")
+    if not found and isinstance(away, list) and away:
+        names = [": ".join(map(str, one)) if isinstance(one, list) else str(one) for one in away]
+        raise EnginesAway(one_line("; ".join(names), SNIPPET_MOST))
+    return found
 
 
 def of_tavily(answer: Any) -> list[SearchResult]:
