@@ -275,6 +275,8 @@ def test_a_result_as_text() -> None:
         {"url": "mysql://a:secret@b/c"},
         {"url": "postgresql://a:secret@b:99999/c"},
         {"url": "http://[secret"},
+        {"url": "postgresql://ada:secret@host/shop"},
+        {"url": "postgresql://ada@host/shop?password=secret@x"},
     ],
 )
 def test_a_database_that_is_none(keys: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Config keys of the sql service."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,12 @@ class DatabaseConfig(msgspec.Struct):
             raise ValueError("a database has either a url or a url_secret")
         if self.url:
             check_url(self.url)
+            if has_password(self.url):
+                raise ValueError(
+                    "url has a password, which everyone may read who may read this config or "
+                    "`garrison status`: put it into a secret, and that one's NAME into "
+                    "password_secret"
+                )
 
 
 def check_url(url: str) -> None:
@@ -46,6 +52,12 @@ def check_url(url: str) -> None:
             "url is no address of a database: write it as sqlite:////FOLDER/FILE, with the whole "
             "path, or as postgresql://USER@HOST:5432/DATABASE"
         )
+
+
+def has_password(url: str) -> bool:
+    """Return whether an address has a password, in either place for it."""
+    parts = urlsplit(url)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 class Config(msgspec.Struct):

@@ -28,6 +28,7 @@ STEPS = 1000  # of SQLite's machine between looks at the deadline
 BUSY_S = 2.0  # for another process that writes the file
 PATTERN_MOST = 1000  # characters of a LIKE or GLOB, which take quadratic time
 AGAIN_S = 1.0
+NOT_ALLOWED = "a query only reads, and no statement attaches a file or ends its transaction"
 LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 AWAY = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_NOMEM")
 
@@ -213,7 +214,7 @@ def meaning(error: sqlite3.Error, seconds: float) -> Exception:
     if name == "SQLITE_TOOBIG":
         return SqlError("a value or the statement is larger than `size`", kind="size", code=name)
     if name == "SQLITE_AUTH" or "not authorized" in text or "prohibited" in text:
-        return SqlError(f"it is not allowed here: {text}", kind="refused", code=name)
+        return SqlError(f"{text}: {NOT_ALLOWED}", kind="refused", code=name)
     if name.startswith("SQLITE_READONLY"):
         return SqlError("the database is read only here", kind="refused", code=name)
     if name.startswith(LOCKED):
