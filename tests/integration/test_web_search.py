@@ -173,7 +173,7 @@ async def test_a_slow_engine(running: Host, server: WebServer) -> None:
     """It has `timeout` seconds for all of its answer."""
     server.turns = [Reply(b" " * 1000, content_type="application/json", fault="trickle")]
     async with running.connect() as client:
-        with pytest.raises(RetryLater, match="within 1.5 s"):
+        with pytest.raises(RetryLater, match=r"within 1\.5 s"):
             await found(client, "web_search").search("slow")
 
 
