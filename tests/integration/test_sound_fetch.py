@@ -1,13 +1,14 @@
 """A sound that is named by its address is fetched within limits, then transcribed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.support.model_server import ModelServer
+from tests.support.model_server import ModelServer, Turn
 from tests.support.web_server import Reply, WebServer
 
-from garrison.ipc import ModelError
+from garrison.ipc import Busy, ModelError
 from garrison.workers.services.openai import OpenAIService
 from garrison.workers.services.transcription import TranscriptionService
 from garrison.workers.testing import run
@@ -32,7 +33,7 @@ REFUSED = [
     ("/empty", "the sound has 0 bytes"),
     ("/page", "'text/html', which is not read"),
     ("/reset", "invalid"),
-    ("/slow", "was not fetched within 1 s"),
+    ("/slow", "was not fetched within 0.5 s"),
 ]
 
 
@@ -53,7 +54,7 @@ async def server() -> AsyncIterator[ModelServer]:
 
 def config(server: ModelServer, **more: Any) -> dict[str, Any]:
     """Return a config of the service transcription."""
-    return {"base_url": f"{server.url}/v1", "sound_bytes": MOST, "fetch_timeout": 1.0, **more}
+    return {"base_url": f"{server.url}/v1", "sound_bytes": MOST, "fetch_timeout": 0.5, **more}
 
 
 async def test_a_sound_is_fetched(web: WebServer, server: ModelServer) -> None:
@@ -90,3 +91,15 @@ async def test_addresses_of_this_machine_are_not_fetched(
             await openai.transcribe(f"http://{host}/voice")
     assert not web.asked
     assert not server.asked
+
+
+async def test_few_sounds_wait_for_their_turn(server: ModelServer) -> None:
+    """Each may be large, so further ones are refused at once."""
+    server.script(*[Turn(fault="hang")] * 2)
+    async with run(TranscriptionService, config=config(server, concurrency=1)) as service:
+        calls = [asyncio.ensure_future(service.transcribe(b"OggS")) for _ in range(18)]
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert [type(one.exception()) for one in done] == [Busy]
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from garrison.workers import Content, Memory, ModelError, PermanentFailure, Service, State
+from garrison.workers import (
+    ActionResult,
+    Content,
+    Memory,
+    ModelError,
+    PermanentFailure,
+    Service,
+    State,
+)
 from garrison.workers.services import image as image_service
+from garrison.workers.services import tts as tts_service
 from garrison.workers.services.image import ImageService
 from garrison.workers.services.model_support.blocking import Bench, Hangs, Stop
 from garrison.workers.services.transcription import TranscriptionService
@@ -50,6 +59,28 @@ async def test_the_action_answers_with_the_image() -> None:
     assert asked == ["a cat", "a dog"]
     shown = [one.attachments[0].url for one in answers if isinstance(one, Content)]
     assert shown == ["https://x/y.png"] * 2
+
+
+async def test_the_action_speaks_in_ogg() -> None:
+    """As platforms show voice messages; without a text it fails, and nothing is asked."""
+    asked: list[Any] = []
+
+    def speak(params: Any) -> bytes:
+        asked.append(params)
+        return b"OggS-sound"
+
+    async with run(Bare, models={"TEXT_TO_SPEECH": speak}) as service:
+        handler, runtime = tts_service.speak_aloud, service.runtime
+        memory = Memory(content=Content("Hello"))
+        answer = await handler(runtime, memory, State(), [], None)
+        assert isinstance(answer, Content)
+        (voice,) = answer.attachments
+        assert (voice.data(), voice.title, voice.type) == (b"OggS-sound", "voice.ogg", "audio/ogg")
+        options = tts_service.SpeakOptions(" ")
+        failed = await handler(runtime, memory, State(), [], options)
+        assert isinstance(failed, ActionResult)
+        assert not failed.success
+    assert asked == [{"text": "Hello", "format": "ogg"}]
 
 
 @pytest.mark.parametrize(

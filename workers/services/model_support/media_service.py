@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 REQUIREMENT = "openai>=3.57"
+WAITING_MOST = 16  # requests that wait for their turn: each may have a large sound
 PASSED_OVER_S = 30.0  # after a failure, unless the server says how long
 SHARE = 0.6  # of a call's time that the server may use, where something else can answer
 PASS_OVER = frozenset({"busy", "auth"})  # kinds of failures after which something else answers
@@ -64,7 +65,7 @@ class Media:
 
     def __init__(self, runtime: Runtime, config: ServerKeys, has_offline: bool) -> None:
         self._runtime, self._config, self._has_offline = runtime, config, has_offline
-        self.requests = Requests(runtime, config, OPENAI)
+        self.requests = Requests(runtime, config, OPENAI, WAITING_MOST)
         self._client: ServerClient | None = None
         self._server: MediaServer | None = None
         self._again_at = 0.0  # monotonic

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 5.0  # for rpm or tpm; a longer one is left to the next provider
 NOT_FOUND = 404
-WAITING_MOST = 256  # requests that wait for their turn; further ones are refused
+WAITING_MOST = 256  # requests that wait for their turn, where a service sets no number
 BUDGETS = ("budget_per_day", "budget_cost_per_day")
 
 
@@ -33,12 +33,19 @@ class Requests:
         runtime: Of its service.
         limits: Its config.
         rules: What its library's exceptions mean.
+        waiting: Requests that wait for their turn at most; further ones are refused.
 
     Attributes:
         on_refused_key: Called after a request that was refused for its key or account.
     """
 
-    def __init__(self, runtime: Runtime, limits: Limits, rules: tuple[Rule, ...] = ()) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        rules: tuple[Rule, ...] = (),
+        waiting: int = WAITING_MOST,
+    ) -> None:
         self._runtime, self._rules, self._config = runtime, rules, limits
         self._turns = asyncio.Semaphore(limits.concurrency)
         self._ledger = Ledger(runtime.data_folder / "spent.json")
@@ -53,7 +60,7 @@ class Requests:
             limits.budget_cost_per_day,
             spent.cost,
         )
-        self._waiting = 0
+        self._waiting, self._waiting_most = 0, waiting
         self.on_refused_key: Callable[[], None] = lambda: None
         self.advice = ""  # what is to be done about a refused key
         self._keeper = UsageKeeper(runtime, self._report)
@@ -71,8 +78,8 @@ class Requests:
             ModelError: It failed, or a limit is reached.
             Busy: Too many wait already.
         """
-        if self._waiting >= WAITING_MOST:
-            raise Busy(f"{WAITING_MOST} requests wait for {self._runtime.name} already")
+        if self._waiting >= self._waiting_most:
+            raise Busy(f"{self._waiting_most} requests wait for {self._runtime.name} already")
         self._waiting += 1
         try:
             await self._turns.acquire()

@@ -66,7 +66,7 @@ class TranscriptionService(CountedService):
             )
         service._media = media_service.Media(runtime, config, bool(config.model_path))
         service._requests = service._media.requests
-        service._bench = Bench(runtime, "a transcript")
+        service._bench = Bench(runtime, "a transcript", grace=config.model_timeout)
         service._fetch = SoundFetch(config.allow_private, config.sound_bytes, config.fetch_timeout)
         try:
             await service._media.open(service)
