@@ -69,6 +69,7 @@ def prepare() -> None:
     """Do what does not depend on the service, in the process that workers are forked from."""
     logging.Formatter.converter = time.gmtime
     logging.Formatter("%(message)s", DATES)
+    logging.getLogger().setLevel(logging.INFO)
     take_over_loggers("asyncio")
 
 
@@ -91,7 +92,8 @@ def install(name: str, generation: int, stream: TextIO | None = None) -> None:
     for one in root.handlers[:]:
         root.removeHandler(one)
         one.close()
-    root.setLevel(logging.INFO)
+    if root.level != logging.INFO:  # setting it looks at every logger
+        root.setLevel(logging.INFO)
     root.addHandler(_handler(stream, formatter))
     ServiceLogger.handler = _handler(stream, formatter)
     logging.basicConfig = _with_format(text)

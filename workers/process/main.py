@@ -149,8 +149,11 @@ def _set_environment(variables: dict[str, bytes], token: bytes) -> None:
 
 
 def _write_to(log_path: str) -> None:
-    os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
-    output, problem = log_stream.log_or_nothing(log_path)
+    try:
+        output, problem = log_stream.log_or_nothing(log_path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+        output, problem = log_stream.log_or_nothing(log_path)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)

@@ -88,7 +88,7 @@ class KillTimer:
     """
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = process_tree.LIBC
         self._id = ctypes.c_void_p()
         event = _Event(0, signal.SIGKILL, SIGEV_SIGNAL)
         result = self._libc.timer_create(
