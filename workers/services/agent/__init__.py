@@ -104,13 +104,14 @@ class AgentService(AgentDatabase, PersonMethods):
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
         path = runtime.data_folder / FILE
-        service._answers = await asyncio.to_thread(
+        opening = asyncio.to_thread(
             open_or_explain,
             path,
             "the agent",
             lambda: AnswerStore(path, service.config.answers_bytes),
         )
-        await service._start_database()
+        # Side by side: each waits for the disk several times.
+        service._answers, _ = await asyncio.gather(opening, service._start_database())
         service._open()
         service._answers.start(asyncio.get_running_loop())
         await service._erasure.apply_tombstones()

@@ -4,6 +4,7 @@ It keeps no state: each call processes the conversation's lines again. So an ans
 messages alone, and a restart does not change it.
 """
 
+import functools
 import re
 from collections.abc import AsyncIterator, Sequence
 from importlib import resources
@@ -108,12 +109,22 @@ def load(path: str) -> Script:
     Raises:
         PermanentFailure: The file cannot be used; correct it before the next start.
     """
-    bundled = resources.files("garrison.workers.services.eliza") / "eliza.toml"
-    file = Path(path).expanduser() if path else bundled
+    if not path:
+        return bundled()
+    file = Path(path).expanduser()
     try:
         return parse(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ScriptError) as error:
         raise PermanentFailure(f"the script {file} cannot be used: {error}") from error
 
 
-plugin = Plugin(name="eliza", services=[ElizaService], preload=["garrison.workers.services.eliza"])
+@functools.cache
+def bundled() -> Script:
+    """Return the bundled script. A worker inherits what its launcher has read."""
+    file = resources.files("garrison.workers.services.eliza") / "eliza.toml"
+    return parse(file.read_text(encoding="utf-8"))
+
+
+plugin = Plugin(
+    name="eliza", services=[ElizaService], preload=["garrison.workers.services.eliza.warm"]
+)
