@@ -4,6 +4,7 @@ The process receives its assignment through a descriptor: one service to run, or
 """
 
 import asyncio
+import codecs
 import contextlib
 import faulthandler
 import os
@@ -45,6 +46,7 @@ def warm_up() -> None:
     """Do once, in the launcher, what every worker would otherwise repeat."""
     installed_plugins()
     describe(_Sample)
+    codecs.lookup("ascii")  # imports its module
 
 
 def warm_plugins() -> None:
