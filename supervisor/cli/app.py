@@ -39,6 +39,7 @@ AFTER = {
     "config": "config",
     "init": "init",
     "plugins": "plugins",
+    "doctor": "doctor",
     "systemd": "unit",
     "completion": "shell",
     "docs": "docs",
