@@ -74,6 +74,9 @@ class Counterpart(Protocol):
     def say(self, text: str) -> str:
         """Say something as the person; return the message's id."""
 
+    def until_ready(self) -> None:
+        """Wait until a bot is connected."""
+
     def answered(self) -> dict[str, float]:
         """Return the seconds until each message was answered, by its id."""
 
@@ -100,6 +103,10 @@ class Discord:
     def say(self, text: str) -> str:
         """Say something in the one channel that is used."""
         return self._bridge.say("channel-0", text)
+
+    def until_ready(self) -> None:
+        """Wait until a bot has identified."""
+        self._bridge.until_bots(1)
 
     def answered(self) -> dict[str, float]:
         """Return the seconds by the replies of the record."""
@@ -185,6 +192,7 @@ async def measure_starts(host: Host, service: str, rounds: int) -> dict[str, flo
 
 async def measure_answers(there: Counterpart, rounds: int) -> list[float]:
     """Return the seconds to the answers of so many messages, one after the other."""
+    await asyncio.to_thread(there.until_ready)
     ids: list[str] = []
     for number in range(rounds):
         ids.append(await asyncio.to_thread(there.say, TEXTS[number % len(TEXTS)]))

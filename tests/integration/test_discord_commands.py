@@ -169,8 +169,10 @@ def test_a_killed_worker_answers_what_it_has_acknowledged(bot: Host, bridge: Dis
     """The response that waits is filled by the next process."""
     pid = bot.status("discord")["pid"]
     bot.ask("stop", "agent")
+    bridge.read()
+    waiting = bridge.counted["waiting"] + 1
     bridge.slash("general", "tell", word="q113")
-    until(lambda: bridge.read() and bridge.counted["waiting"] == 1, what="it is acknowledged")
+    until(lambda: bridge.read() and bridge.counted["waiting"] == waiting, what="it is acknowledged")
     bot.kill("discord")
     bot.until_reborn("discord", pid)
     bot.ask("start", "agent")

@@ -90,7 +90,7 @@ class DiscordService(Platform):
             self.config,
             self._interactions,
             self.receive,
-            self.note_traffic,
+            self._note_event,
         ).listen()
         self.runtime.register_event(EventType.RUN_ENDED, self._run_ended)
         await self._connection.open(self.disconnected)
@@ -98,6 +98,10 @@ class DiscordService(Platform):
         self.spawn(self._commands.refresh(), "commands", False)
         self.every(REFRESH_S, self._commands.refresh)
         self.every(SWEEP_S, self._store.drop_old)
+
+    def _note_event(self) -> None:
+        self._connection.note_event()
+        self.note_traffic()
 
     async def stop(self) -> None:
         """Close the connection."""

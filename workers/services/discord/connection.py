@@ -47,6 +47,8 @@ class Connection:
         self._identify = self.client.before_identify_hook
         setattr(self.client, "before_identify_hook", self._before_identify)  # noqa: B010 (mypy: a method)
         self._is_lost = self._was_ready = False
+        self._shards: set[int] = set()  # that have a session
+        self._complete = asyncio.Event()  # each server of each shard is there
         self._at_once = 1  # shards that may identify at the same time
         self._work: asyncio.Task[None] | None = None
 
@@ -71,7 +73,8 @@ class Connection:
         else:
             count = None if config.shards == "auto" else config.shards
             client = library.AutoShardedClient(shard_count=count, **options)
-        for name in ("on_disconnect", "on_resumed", "on_ready"):
+        handled = ("on_connect", "on_shard_connect", "on_disconnect", "on_resumed", "on_ready")
+        for name in handled:
             setattr(client, name, getattr(self, f"_{name}"))
         return client  # type: ignore[no-any-return]
 
@@ -111,24 +114,27 @@ class Connection:
 
     async def _connect(self) -> None:
         self._work = asyncio.ensure_future(self.client.connect())
+        # The library's own event comes 2 s after the last server, for those that do not come
         ready = asyncio.ensure_future(self.client.wait_until_ready())
+        complete = asyncio.ensure_future(self._complete.wait())
         shards = self.client.shard_count or 1
         wait = READY_S + SHARD_S * (shards - 1) / self._at_once
         if shards > 1:
             self._runtime.extend(wait, f"{shards} shards identify, {self._at_once} in 5 s")
         try:
             await asyncio.wait(
-                {self._work, ready}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                {self._work, ready, complete}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
             )
             if self._work.done():
                 await self._run()  # raises what ended it
-            if not ready.done():
+            if not (ready.done() or complete.done()):
                 raise TimeoutError(f"Discord's gateway did not greet the bot within {wait:g} s")
         except BaseException:
             self._work.cancel()
             raise
         finally:
             ready.cancel()
+            complete.cancel()
 
     async def _before_identify(self, shard: int | None, *, initial: bool = False) -> None:
         """End the connection where a new session would begin: a restart reads what was missed."""
@@ -243,6 +249,22 @@ class Connection:
         raise ConnectionError("the connection to Discord has ended")
 
     # --- what `status` shows ------------------------------------------------------------------
+
+    def note_event(self) -> None:
+        """Note an event of the gateway: the bot is ready when the last server has come."""
+        if self._complete.is_set() or len(self._shards) < (self.client.shard_count or 1):
+            return
+        if not any(guild.unavailable for guild in self.client.guilds):
+            self._complete.set()
+
+    async def _on_connect(self) -> None:
+        if self._config.shards == 1:
+            self._shards.add(0)
+            self.note_event()
+
+    async def _on_shard_connect(self, shard: int) -> None:
+        self._shards.add(shard)
+        self.note_event()
 
     async def _on_ready(self) -> None:
         self._restored()

@@ -24,7 +24,7 @@ class Events:
         config: Its config.
         interactions: Takes commands and presses of buttons.
         receive: Hands a message over.
-        note_traffic: Called for every event.
+        note_event: Called for every event.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Events:
         config: Config,
         interactions: Interactions,
         receive: Receive,
-        note_traffic: Callable[[], None],
+        note_event: Callable[[], None],
     ) -> None:
         self._client, self._runtime, self._config = client, runtime, config
         self._interactions, self._receive_memory = interactions, receive
-        self._note_traffic = note_traffic
+        self._note_event = note_event
 
     def listen(self) -> None:
         """Register the handlers; the library calls each by its name."""
@@ -55,7 +55,7 @@ class Events:
 
     async def on_socket_event_type(self, _: str) -> None:
         """Note that the gateway is alive."""
-        self._note_traffic()
+        self._note_event()
 
     async def on_message(self, message: "discord.Message") -> None:
         """Take a message; not one that Discord itself wrote, such as that a member has joined."""
