@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.workers import Action, Content, Memory, Plugin, Runtime, State
+from garrison.workers import Action, Content, Memory, Plugin, Runtime, State, idempotent
 
 
 class Told(msgspec.Struct):
@@ -16,6 +16,7 @@ class Told(msgspec.Struct):
     loud: bool = False
 
 
+@idempotent
 async def tell(
     runtime: Runtime, memory: Memory, state: State, responses: list[Memory], options: Told | None
 ) -> AsyncIterator[str]:
@@ -26,6 +27,7 @@ async def tell(
         yield f"{mark} LOUD" if options.loud else mark
 
 
+@idempotent
 async def ask(runtime: Runtime, memory: Memory) -> AsyncIterator[Any]:
     """Offer the two questions that were named as choices: `q1 q2 short q3 short`."""
     word, *rest = memory.content.text.split()

@@ -318,6 +318,7 @@ def _question(one: Interaction) -> str:
 
 def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Return one message as tests read it."""
+    command, replied = payload.get("interaction_metadata"), payload.get("message_reference") or {}
     return {
         "id": payload["id"],
         "channel": names[payload["channel_id"]],
@@ -333,8 +334,8 @@ def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
             for one in row["components"]
             if not one.get("disabled")
         ],
-        "is_response": bool(payload.get("interaction_metadata")),
-        "reply_to": (payload.get("message_reference") or {}).get("message_id", ""),
+        "is_response": bool(command),
+        "reply_to": f"command-{command['id']}" if command else replied.get("message_id", ""),
     }
 
 
