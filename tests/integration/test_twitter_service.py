@@ -294,6 +294,27 @@ async def test_tokens_that_are_revoked(x: XServer, tmp_path: Path) -> None:
         await revoked()
 
 
+async def test_an_app_that_may_not_read_mentions(x: XServer, tmp_path: Path) -> None:
+    """It is shown as a connection that has ended; posts are still sent."""
+    x.fault("GET users/*/mentions", "403", times=1)
+    async with started(x, tmp_path) as bot:
+
+        async def shown() -> bool:
+            return "does not let" in str((await bot.service.check_link())["disconnected"])
+
+        await eventually(shown, SOON)
+        await bot.service.send_message("timeline", "still here")
+    assert x.answers() == ["still here"]
+
+
+async def test_answers_that_are_slow(x: XServer, tmp_path: Path) -> None:
+    """A post whose answer comes too late is looked for, and is there."""
+    x.fault("POST tweets", "slow", seconds=1.5)
+    async with started(x, tmp_path, deliver_timeout=0.4) as bot:
+        sent = await bot.service.send_message("timeline", "once")
+    assert [one.id for one in x.read() if one.bot] == sent.ids
+
+
 def test_one_account_is_one_service(x: XServer) -> None:
     """A second service with the same token is refused; a probe shows that the first is well."""
     text = f"""

@@ -70,7 +70,7 @@ class TwitterService(Platform):
         if config.direct_messages:
             streams.append(DirectMessages(api, self._own_id))
         self._pollers = [
-            Poller(stream, api, self.runtime, config, self._budget) for stream in streams
+            Poller(stream, api, self.runtime, config, self._budget, self) for stream in streams
         ]
         now = time.time()
         begin = await asyncio.to_thread(first_start, self.runtime.data_folder, now)
@@ -126,7 +126,7 @@ class TwitterService(Platform):
         async def receive(heard: Heard) -> None:
             await self.receive(heard.memory, heard.stream, heard.position)
 
-        await poller.run(receive, self.note_traffic)
+        await poller.run(receive)
 
     async def catch_up(self, since: dict[str, str]) -> AsyncIterator[Heard]:
         limit = self.config.catch_up

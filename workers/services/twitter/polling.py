@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from garrison.workers import Heard, PermanentFailure, Runtime
 
@@ -28,6 +29,22 @@ FORBIDDEN_S = 900.0  # after X refuses the whole endpoint
 SHOWN_FROM = 2  # failures one after the other
 
 
+class Link(Protocol):
+    """What is known of the connection; a `Platform` is one."""
+
+    def note_traffic(self) -> None:
+        """Note that X has answered."""
+        ...
+
+    def disconnected(self, why: str) -> None:
+        """Note that nothing is received any more."""
+        ...
+
+    def connected(self) -> None:
+        """Note that there is a connection again."""
+        ...
+
+
 class Poller:
     """One stream of X.
 
@@ -37,12 +54,20 @@ class Poller:
         runtime: The service's.
         config: Its keys.
         budget: Of posts that may be read.
+        link: Where it is noted whether X answers.
     """
 
     def __init__(
-        self, stream: Stream, api: Api, runtime: Runtime, config: Config, budget: BudgetWatch
+        self,
+        stream: Stream,
+        api: Api,
+        runtime: Runtime,
+        config: Config,
+        budget: BudgetWatch,
+        link: Link,
     ) -> None:
         self._stream, self._api, self._runtime, self._budget = stream, api, runtime, budget
+        self._link, self._is_forbidden = link, False
         self.name = stream.name
         self.since = Since("", 0.0)
         self.pace = Pace(config.poll, config.poll_idle, config.poll)
@@ -89,16 +114,16 @@ class Poller:
             else:
                 if failures:
                     self._runtime.warn(f"poll {self.name}", None)
+                if self._is_forbidden:
+                    self._is_forbidden = False
+                    self._link.connected()
                 return found
 
-    async def run(
-        self, receive: Callable[[Heard], Awaitable[None]], alive: Callable[[], None]
-    ) -> None:
+    async def run(self, receive: Callable[[Heard], Awaitable[None]]) -> None:
         """Poll until the service stops.
 
         Args:
             receive: Takes each message.
-            alive: Called after each poll that X answered.
 
         Raises:
             PermanentFailure: X refuses the tokens.
@@ -106,7 +131,6 @@ class Poller:
         while True:
             await asyncio.sleep(self._wait_s())
             found = await self.read_new()
-            alive()
             for heard in found:
                 await receive(heard)
             self.pace = self.pace.after(len(found))
@@ -116,7 +140,9 @@ class Poller:
         while True:
             await asyncio.sleep(self._api.limits.wait_s(self._stream.endpoint, time.monotonic()))
             try:
-                return await self._stream.page(self.since, token, most)
+                page = await self._stream.page(self.since, token, most)
+                self._link.note_traffic()
+                return page
             except Exception as error:
                 if status_of(error) != TOO_MANY:
                     raise
@@ -138,10 +164,10 @@ class Poller:
             ) from error
         log.warning("twitter.poll_failed stream=%s error=%s", self.name, reason)
         if status == FORBIDDEN:
-            self._runtime.warn(
-                f"poll {self.name}",
+            self._is_forbidden = True
+            self._link.disconnected(
                 f"X does not let this app read {self.name}: {reason}. Its plan and permissions are "
-                f"at {PORTAL}",
+                f"at {PORTAL}"
             )
             await asyncio.sleep(FORBIDDEN_S)
             return
