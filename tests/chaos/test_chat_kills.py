@@ -19,7 +19,7 @@ from tests.support.waiting import until
 PLATFORM = "fakeplatform"
 VICTIMS = (PLATFORM, "agent", "mailbox")
 KILL_S = 0.15  # after what is tried began, at most
-TIMES = re.compile(r"restarted (\d+) times|is down \((\d+) times\)")
+TIMES = re.compile(r"restarted (\d+) (?:more )?times?|is down \((\d+) times\)")
 CONFIG = """
 [defaults]
 intensity = 0

@@ -112,6 +112,20 @@ def test_what_was_told_is_not_told_again_and_its_end_is() -> None:
     assert not news.is_any
 
 
+def test_a_crash_after_a_return_that_was_not_told_is_counted() -> None:
+    """Its owner reads of one outage, and of each crash in it."""
+    news = moves((0.0, "backoff", KILLED))
+    news.note_told()
+    moves((5.0, "running", {}), news=news)
+    moves((6.0, "queued", {"exit": "exited with code 1"}), news=news)
+    assert not news.is_any
+
+    moves((9.0, "running", {}), news=news)
+    assert news.lines() == [
+        "discord is back after 9.0 s. It was restarted 1 more time: it exited with code 1."
+    ]
+
+
 def test_a_start_that_fails_after_an_order_is_news() -> None:
     """The order itself is none."""
     news = moves((0.0, "stopping", {}), (0.1, "queued", {"exit": "exited with code 0"}))

@@ -25,12 +25,16 @@ class Condition(StrEnum):
     ENDED = "ended"  # by itself, and is not started again
 
 
+NOT_RUNNING = frozenset({Condition.DOWN, Condition.FAILED})
+
+
 class Known(msgspec.Struct):
     """What is known of one service."""
 
     now: Condition = Condition.UP
     told: Condition = Condition.UP
-    crashes: int = 0  # since it was told
+    crashes: int = 0  # since it was told; failed starts are some
+    again: int = 0  # of them, those of a process that ran
     reason: str = ""  # of the last one, as a sentence's end
     down_at: float = 0.0  # when it went down last
     first_at: float = 0.0  # of the crashes
@@ -92,7 +96,8 @@ class News(msgspec.Struct):
     def note_told(self) -> None:
         """Note that all of it is told."""
         for known in self.services.values():
-            known.told, known.link_told, known.crashes = known.now, known.link, 0
+            known.told, known.link_told = known.now, known.link
+            known.crashes = known.again = 0
 
     def _of(self, service: str) -> Known:
         if service not in self.services and len(self.services) >= SERVICES_MOST:
@@ -117,7 +122,7 @@ def _moved(known: Known, data: dict[str, Any], at: float) -> None:
         known.ordered = False
         if after == "stopped":  # by the operator, who knows it
             known.now = known.told = Condition.UP
-            known.crashes = 0
+            known.crashes = known.again = 0
     elif after in {"backoff", "failed"} or ("exit" in data and after in {"queued", "stopped"}):
         _went_down(known, before, after, data, at)
 
@@ -126,7 +131,9 @@ def _went_down(known: Known, before: Any, after: Any, data: dict[str, Any], at: 
     if after == "stopped" and before != "running":
         return
     if known.now is Condition.UP:
-        known.down_at = at
+        known.again += 1
+        if known.told not in NOT_RUNNING:  # else it is the same outage for its owner
+            known.down_at = at
     if not known.crashes:
         known.first_at = at
     known.crashes += 1
@@ -154,8 +161,10 @@ def _lines(name: str, known: Known) -> Iterable[str]:
     why = f": {known.reason}" if known.reason else ""
     again = f" It is tried again in {span(known.wait_s)}." if known.wait_s else ""
     match known.now:
-        case Condition.UP if known.told in {Condition.DOWN, Condition.FAILED}:
-            yield f"{name} is back after {span(known.back_at - known.down_at)}."
+        case Condition.UP if known.told in NOT_RUNNING:
+            more = f"It was restarted {known.again} more {_times(known.again)}{why}"
+            back = f"{name} is back after {span(known.back_at - known.down_at)}."
+            yield f"{back} {_end(more)}" if known.again else back
         case Condition.UP if known.crashes == 1:
             after = span(known.back_at - known.down_at)
             yield f"{_end(f'{name} was restarted{why}')} It is back after {after}."
@@ -173,6 +182,10 @@ def _lines(name: str, known: Known) -> Iterable[str]:
             yield f"{_end(f'{name} has ended{why}')} It is not started again."
         case _:
             return
+
+
+def _times(count: int) -> str:
+    return "time" if count == 1 else "times"
 
 
 def span(seconds: float) -> str:
