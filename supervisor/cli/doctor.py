@@ -38,17 +38,19 @@ class Finding(NamedTuple):
 @config_option
 @options
 def doctor(invocation: Invocation, path: Path) -> int:
-    """Show what this machine cannot do for a host, and what mends it.
+    """Show what this machine lacks for a host.
 
-    Reads only. Exits 1 if something is to be mended. What is wrong with the config itself, garrison
-    check says.
+    With what mends it. Reads only; exits 1 if something is to be mended. What is wrong with the
+    config itself, garrison check says.
     """
     config: Config | None = None
     if path.exists():
         try:
             config = load(path, invocation.home_option)
         except ConfigError as error:
-            raise ConfigError(f"{error.problem}; garrison check says more", path=str(path)) from error
+            raise ConfigError(
+                f"{error.problem}; garrison check says more", path=str(path)
+            ) from error
     findings = list(examine(config, invocation.home))
     bad = [one for one in findings if one.mend]
     invocation.answer({"findings": [one._asdict() for one in findings], "sound": not bad})
