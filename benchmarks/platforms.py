@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.footprint import Events
 from benchmarks.host import Host, running
 from tests.support.discord_client import DiscordBridge, discord_bridge
+from tests.support.telegram_client import TelegramServer, telegram_server
 
 from garrison.ipc import messages
 
@@ -122,6 +123,32 @@ def run_discord(places: int) -> Iterator[Counterpart]:
         yield Discord(bridge)
 
 
+class Telegram:
+    """Telegram's API."""
+
+    def __init__(self, server: TelegramServer, places: int) -> None:
+        self._server, self._places, self._said = server, places, 0
+        self.keys, self.address = f'base_url = "{server.url}"', server.url
+
+    def say(self, text: str) -> str:
+        """Say something in one chat after the other."""
+        self._said += 1
+        return self._server.say(str(1 + self._said % self._places), text)
+
+    def answered(self) -> dict[str, float]:
+        """Return the seconds by the replies of the record."""
+        said = {one.id: one.at for one in self._server.read() if not one.bot}
+        replies = [one for one in self._server.read() if one.bot and one.reply_to in said]
+        return {one.reply_to: one.at - said[one.reply_to] for one in replies}
+
+
+@contextlib.contextmanager
+def run_telegram(places: int) -> Iterator[Counterpart]:
+    """Run Telegram; a bot there knows of no chat before someone writes in it."""
+    with telegram_server() as server:
+        yield Telegram(server, places)
+
+
 PLATFORMS: Mapping[str, Bench] = {
     "discord": Bench(
         "discord",
@@ -130,6 +157,14 @@ PLATFORMS: Mapping[str, Bench] = {
         "DISCORD_TOKEN",
         "discord_alone.py",
         run_discord,
+    ),
+    "telegram": Bench(
+        "telegram",
+        "garrison.workers.services.telegram",
+        "TelegramService",
+        "TELEGRAM_BOT_TOKEN",
+        "telegram_alone.py",
+        run_telegram,
     ),
 }
 
