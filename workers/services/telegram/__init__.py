@@ -240,5 +240,7 @@ def _oldest(catch_up: bool | float) -> float:
 
 
 plugin = Plugin(
-    name="telegram", services=[TelegramService], preload=["telegram", "telegram.request"]
+    name="telegram",
+    services=[TelegramService],
+    preload=["garrison.workers.services.telegram", "garrison.workers.services.telegram.warm"],
 )

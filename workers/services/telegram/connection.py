@@ -14,6 +14,7 @@ from garrison.workers import PermanentFailure, RetryLater, Runtime
 from .config import Config
 from .incoming import KINDS, Bot
 from .outgoing import wait_of
+from .tls import tls_context
 
 if TYPE_CHECKING:
     import telegram
@@ -52,7 +53,7 @@ class Connection:
         os.environ.setdefault("PTB_TIMEDELTA", "1")  # or the library warns at each duration
         self._runtime, self._config = runtime, config
         self._token = self._read_token()
-        tls = {"verify": http.create_ssl_context()}  # one for both: it takes memory and time
+        tls = {"verify": tls_context()}
         root = config.base_url.rstrip("/") or "https://api.telegram.org"
         self.file_root = f"{root}/file/bot{self._token}"
         timeouts = {"connect_timeout": CONNECT_S, "pool_timeout": POOL_S, "httpx_kwargs": tls}
