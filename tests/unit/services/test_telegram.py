@@ -147,6 +147,7 @@ COMMANDS = {
         ("/weather", ["WEATHER"], "", {}),
         ("/start", [], "/start", None),
         ("/weathers", [], "/weathers", None),
+        ("/why@garrison_bot discord", [], "/why discord", None),
         ("see /weather", [], "see /weather", None),
     ],
 )
@@ -156,7 +157,7 @@ def test_a_command(text: str, actions: list[str], rest: str, options: Any) -> No
     assert memory is not None
     assert (memory.content.actions, memory.content.text) == (actions, rest)
     assert memory.content.data.get("options") == options
-    assert memory.metadata["mentioned"] is bool(actions)
+    assert memory.metadata["mentioned"] is (bool(actions) or "@" in text)
 
 
 def test_a_command_for_another_bot() -> None:

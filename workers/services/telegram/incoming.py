@@ -96,9 +96,11 @@ def command_of(memory: Memory, bot: Bot, commands: Mapping[str, Command]) -> Mem
         return None
     if addressed:
         memory.metadata["mentioned"] = True
+    text = memory.content.text[found.end() :].strip()
     command = commands.get(name)
+    if command is None and addressed:
+        memory.content.text = f"/{found[1]} {text}".strip()  # as where there is one bot
     if command is not None:
-        text = memory.content.text[found.end() :].strip()
         memory.content.text, memory.content.actions = text, [command.action]
         memory.content.data = {"options": command.options(text)}
         memory.metadata["mentioned"] = True
