@@ -135,6 +135,10 @@ class Telegram:
         self._said += 1
         return self._server.say(str(1 + self._said % self._places), text)
 
+    def until_ready(self) -> None:
+        """Wait until a bot polls."""
+        self._server.until_polled()
+
     def answered(self) -> dict[str, float]:
         """Return the seconds by the replies of the record."""
         said = {one.id: one.at for one in self._server.read() if not one.bot}
