@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.waiting import eventually
@@ -12,8 +13,6 @@ from tests.support.web_server import KEY, Reply, WebServer
 
 from garrison.ipc import OrderFailed, RemoteError, RetryLater
 from garrison.workers import Memory, as_memory
-from garrison.workers.services.web_search import WebSearchService
-from garrison.workers.testing import run
 
 pytest.importorskip("aiohttp")
 CONFIG = """
@@ -52,6 +51,14 @@ plugin = "web_search"
 autostart = false
 [services.keyless.config]
 engine = "tavily"
+[services.keyfree]
+plugin = "web_search"
+autostart = false
+[services.keyfree.config]
+engine = "ddgs"
+backend = "duckduckgo"
+url = "{url}/page"
+timeout = 1.5
 {more}
 """
 # A model that returns what it was shown, and chooses the search where it may choose.
@@ -239,11 +246,24 @@ async def test_a_model_chooses_to_search(port: int, server: WebServer) -> None:
     assert URLS[0] in text
 
 
+def _readers(host: Host) -> list[int]:
+    """Return the pids of the programs that read pages."""
+    worker = psutil.Process(host.status("web_search")["pid"])
+    return [one.pid for one in worker.children() if "extractor.py" in " ".join(one.cmdline())]
+
+
 @pytest.mark.external
 async def test_a_worker_that_is_killed_in_a_search(running: Host, server: WebServer) -> None:
-    """The call is sent to its next incarnation: a search may run twice."""
+    """The call is sent to its next incarnation: a search may run twice.
+
+    The program that reads pages ends with its worker: the host leaves no process.
+    """
     async with running.connect() as client:
         service = found(client, "web_search")
+        page = b"<title>T</title><p>Read by a program of its own.</p>"
+        server.pages["/page"] = Reply(page)
+        assert (await service.fetch(f"{server.url}/page"))["title"] == "T"
+        (reader,) = _readers(running)
         for number in range(10):
             server.asked.clear()
             server.turns = [Reply(b"x", fault="hang", content_type="application/json")]
@@ -258,6 +278,11 @@ async def test_a_worker_that_is_killed_in_a_search(running: Host, server: WebSer
             assert [one["url"] for one in got["results"]] == URLS
             running.ask("restart", "web_search")  # the next kill is a first one: no long backoff
 
+    async def is_gone() -> bool:
+        return not psutil.pid_exists(reader)
+
+    await eventually(is_gone, what="the program that reads pages ended")
+
 
 # --- ddgs ---------------------------------------------------------------------------------
 
@@ -268,21 +293,17 @@ RESULTS = b"""<html><body>
 
 
 @pytest.mark.external
-async def test_ddgs_finds_without_a_key(server: WebServer) -> None:
+async def test_ddgs_finds_without_a_key(running: Host, server: WebServer) -> None:
     """The library asks an engine's page; what is no result is left out."""
     pytest.importorskip("ddgs")
-    config = {
-        "engine": "ddgs",
-        "backend": "duckduckgo",
-        "url": f"{server.url}/page",
-        "timeout": 2.0,
-    }
-    async with run(WebSearchService, config=config) as service:
+    await asyncio.to_thread(running.ask, "start", "keyfree")
+    async with running.connect() as client:
+        service = found(client, "keyfree")
         server.pages["/page"] = Reply(RESULTS)
-        found = await service.search("towers")
-        assert [(one.title, one.url) for one in found.results] == [("Towers", URLS[0])]
+        results = (await service.search("towers"))["results"]
+        assert [(one["title"], one["url"]) for one in results] == [("Towers", URLS[0])]
         server.pages["/page"] = Reply(b"<html><body>nothing</body></html>")
-        assert (await service.search("other towers")).results == []
+        assert (await service.search("other towers"))["results"] == []
         server.pages["/page"] = Reply(b"x", fault="hang")
         with pytest.raises(RetryLater, match="ddgs"):
             await service.search("slow towers")

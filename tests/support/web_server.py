@@ -79,8 +79,8 @@ class WebServer:
             self.asked.append(asked)
             reply = self.pages.get(asked.path) or self._answer(asked)
             await _send(reply, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has left
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client has left, or the server ends
         finally:
             self._open.discard(task)
             writer.close()

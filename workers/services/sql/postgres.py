@@ -28,6 +28,7 @@ CONNECT_S = 3.0
 REPLY_S = 1.0  # beyond the server's own limit, for a server that has stopped to answer
 CLOSE_S = 5.0
 IDLE_S = 60.0  # a connection without use is closed
+READER_S = 300  # for a stream's reader to take the next rows; then the server ends its transaction
 POWERS = ("pg_read_server_files", "pg_write_server_files", "pg_execute_server_program")
 CHECK = """
 SELECT bool_or(rolsuper), bool_or(rolreplication),
@@ -206,7 +207,10 @@ class PostgresSource:
                     reset=_discard,
                     timeout=CONNECT_S,
                     statement_cache_size=0,  # DISCARD ALL ends prepared statements
-                    server_settings={"application_name": self._application},
+                    server_settings={
+                        "application_name": self._application,
+                        "idle_in_transaction_session_timeout": str(READER_S * 1000),
+                    },
                 )
         return self._pool
 

@@ -134,8 +134,9 @@ class PageReader:
         return msgspec.json.decode(await child.stdout.readexactly(length), type=ReadPage)
 
     def _end_idle(self) -> None:
-        if self._child is not None and self._child.stdin is not None and not self._lock.locked():
-            self._child.stdin.close()  # it ends with its input
+        child, self._child = self._child, None
+        if child is not None and child.stdin is not None:
+            child.stdin.close()  # it ends with its input
 
     def _stop_waiting(self) -> None:
         if self._idle is not None:
