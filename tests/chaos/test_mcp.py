@@ -144,7 +144,7 @@ async def test_a_server_that_is_killed_comes_back(running: Host, kills: int) -> 
         row = await connected(client)
         pid = running.status("mcp")["pid"]
         for number in range(kills):
-            await mcp(client).call_tool("plain", "echo", {"text": "once"})
+            await mcp(client).call_tool("plain", "leave")
             text = f"s{kills}-{number}"
             echo = asyncio.ensure_future(mcp(client).call_tool("plain", "echo", {"text": text}))
             note = asyncio.ensure_future(mcp(client).call_tool("plain", "note", {"text": text}))

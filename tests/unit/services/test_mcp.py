@@ -88,6 +88,22 @@ def test_lists_and_hints_decide_what_is_offered(
     assert (withheld(tool, allow, deny) == "") is is_offered
 
 
+@pytest.mark.parametrize(
+    ("hints", "read_only", "may_repeat"),
+    [
+        (None, False, False),
+        ({"readOnlyHint": True}, True, True),
+        ({"idempotentHint": True}, False, True),
+        ({"idempotentHint": "true", "readOnlyHint": 1}, False, False),
+    ],
+)
+def test_a_tool_runs_twice_only_where_its_hint_says_so(
+    hints: dict[str, Any] | None, read_only: bool, may_repeat: bool
+) -> None:
+    tool = tool_of("fs", {"name": "t", "annotations": hints})
+    assert (tool.read_only, tool.idempotent) == (read_only, may_repeat)
+
+
 def test_a_tool_that_no_model_can_call_is_withheld() -> None:
     odd = tool_of("fs", {"name": "odd", "inputSchema": {"type": "array"}})
     big = tool_of("fs", {"name": "big", "inputSchema": {"title": "x" * SCHEMA_MOST}})
