@@ -129,6 +129,7 @@ async def test_no_process_of_a_server_outlives_the_worker(running: Host, kills: 
             except CallError:
                 pass  # it is not known
             await asyncio.to_thread(running.until_reborn, "mcp", old)
+            await asyncio.to_thread(running.ask, "reset", "mcp")  # it restarts at once, each time
             await asyncio.to_thread(until, has_ended, what="the servers have ended")
         await connected(client)
     counted = notes(running)
