@@ -300,7 +300,7 @@ def test_a_secret_that_would_break_a_header_is_found_before_it_is_sent() -> None
         ({"url": "http://x", "args": ["a"]}, "`args`"),
         ({"command": "x", "headers": {"a": "b"}}, "`headers`"),
         ({"command": "x", "args": ["--token=${A}"], "secrets": ["A"]}, "other users see them"),
-        ({"command": "x", "env": {"KEY": "${A}"}}, "not among the `secrets`"),
+        ({"command": "x", "env": {"KEY": "${A}"}}, "not among its `secrets`"),
         ({"url": "http://x", "headers": {"a": "b\r\nc: d"}}, "cannot be sent"),
         ({"command": "x", "env": {"A=B": "c"}}, "cannot be sent"),
         ({"command": "x\0"}, "NUL"),
@@ -313,6 +313,7 @@ def test_a_server_that_cannot_be_is_an_error_of_the_config(
     with pytest.raises(msgspec.ValidationError, match=problem) as raised:
         msgspec.convert({"servers": {"files": server}}, Config)
     assert "hush" not in str(raised.value)
+    assert "the server files: " in str(raised.value) or "timeout" in server
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a" * 33, "ä"])

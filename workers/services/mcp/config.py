@@ -36,27 +36,20 @@ class ServerConfig(msgspec.Struct):
     concurrency: Positive = 8  # calls at a time; further ones wait
     answer_bytes: Positive = 4 << 20  # of one answer
 
-    def __post_init__(self) -> None:
-        """Check what no type says.
+    def problem(self) -> str:
+        """Return what is wrong that no type says; empty if nothing is.
 
-        Raises:
-            ValueError: The text names the key; it does not contain its value, which may be secret.
+        The text names the key; it does not contain its value, which may be secret.
         """
         if bool(self.command) == bool(self.url):
-            raise ValueError("a server has either a `command` or a `url`")
-        if self.url:
-            _check_url(self.url)
+            return "it has either a `command` or a `url`"
         unused = ("args", "env", "cwd") if self.url else ("headers",)
         for key in unused:
             if getattr(self, key):
-                raise ValueError(
-                    f"`{key}` is of a server with a {'command' if self.url else 'url'}"
-                )
+                return f"`{key}` is of a server with a {'command' if self.url else 'url'}"
         if any(PLACEHOLDER.search(text) for text in (self.command, *self.args)):
-            raise ValueError(
-                "`command` and `args` take no ${NAME}: other users see them; use `env`"
-            )
-        _check_texts(self)
+            return "`command` and `args` take no ${NAME}: other users see them; use `env`"
+        return (_url_problem(self.url) if self.url else "") or _texts_problem(self)
 
 
 class Config(msgspec.Struct):
@@ -70,12 +63,14 @@ class Config(msgspec.Struct):
         """Check the names. Raises ValueError."""
         if len(self.servers) > SERVERS_MOST:
             raise ValueError(f"there are {len(self.servers)} servers; {SERVERS_MOST} at most")
-        for name in self.servers:
+        for name, server in self.servers.items():
             if not NAME.fullmatch(name):
                 raise ValueError(
                     f"{name!r:.40} is no name of a server: a letter, then up to 31 letters, "
                     "digits, _ and -"
                 )
+            if problem := server.problem():
+                raise ValueError(f"the server {name}: {problem}")
 
 
 def placeholders(texts: list[str]) -> set[str]:
@@ -83,25 +78,28 @@ def placeholders(texts: list[str]) -> set[str]:
     return {name for text in texts for name in PLACEHOLDER.findall(text)}
 
 
-def _check_url(url: str) -> None:
+def _url_problem(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        has_user = "@" in parts.netloc
     except ValueError:  # a port or an address in brackets that is none
-        is_url = False
+        is_url = has_user = False
     if not is_url:
-        raise ValueError("`url` is no address: write it as https://HOST/mcp")
-    if "@" in parts.netloc or PLACEHOLDER.search(url):
-        raise ValueError("`url` must not contain a secret: use `headers`")
+        return "`url` is no address: write it as https://HOST/mcp"
+    if has_user or PLACEHOLDER.search(url):
+        return "`url` must not contain a secret: use `headers`"
+    return ""
 
 
-def _check_texts(server: ServerConfig) -> None:
+def _texts_problem(server: ServerConfig) -> str:
     for name in sorted(placeholders([*server.env.values(), *server.headers.values()])):
         if name not in server.secrets:
-            raise ValueError(f"${{{name[:40]}}} is not among the `secrets` of this server")
+            return f"${{{name[:40]}}} is not among its `secrets`"
     for key in ("env", "headers"):
         for name, value in getattr(server, key).items():
             if not name or any(c in name + value for c in "\0\r\n") or "=" in name:
-                raise ValueError(f"`{key}` has a name or a value that cannot be sent")
+                return f"`{key}` has a name or a value that cannot be sent"
     if any("\0" in text for text in (server.command, *server.args, server.cwd)):
-        raise ValueError("`command`, `args` and `cwd` cannot contain a NUL")
+        return "`command`, `args` and `cwd` cannot contain a NUL"
+    return ""

@@ -9,8 +9,10 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from garrison.workers import Busy
 
@@ -232,8 +234,9 @@ class Entry:
         """
         if TOOLS in what:
             found = [tool_of(self.name, raw) for raw in await connection.tools()]
+            allow, deny = self.server.allow, self.server.deny
             tools = [
-                _withheld(one, withheld(one, self.server.allow, self.server.deny)) for one in found
+                msgspec.structs.replace(one, withheld=withheld(one, allow, deny)) for one in found
             ]
             if tools != self.tools:
                 self.tools = tools
@@ -289,7 +292,7 @@ class Entry:
         raise AssertionError("unreachable")
 
     @contextlib.asynccontextmanager
-    async def _turn(self, until: float) -> Any:
+    async def _turn(self, until: float) -> AsyncIterator[None]:
         if self._slots.locked() and self._waiting >= WAITING_MOST:
             raise Busy(f"{WAITING_MOST} calls of the server {self.name} wait already")
         self._waiting += 1
@@ -349,12 +352,6 @@ class Entry:
         self._wake.set()
         text = f"{self.name} did not answer within {seconds:g} s; what it was asked may be done"
         raise McpFailed(text, server=self.name, is_known=False)
-
-
-def _withheld(tool: ToolInfo, why: str) -> ToolInfo:
-    return ToolInfo(
-        **{name: getattr(tool, name) for name in tool.__struct_fields__} | {"withheld": why}
-    )
 
 
 def _look_at(task: "asyncio.Future[Any]") -> None:
