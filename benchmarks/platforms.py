@@ -74,12 +74,14 @@ class Counterpart(Protocol):
 
     def say(self, text: str) -> str:
         """Say something as the person; return the message's id."""
+        ...
 
     def until_ready(self) -> None:
         """Wait until a bot is connected."""
 
     def answered(self) -> dict[str, float]:
         """Return the seconds until each message was answered, by its id."""
+        ...
 
 
 @dataclass(frozen=True)
