@@ -50,8 +50,10 @@ class TwitterService(Platform):
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
-        library = load_library("tweepy.asynchronous", REQUIREMENT)
+        for module in ("tweepy", "async_lru"):  # the second comes with the extra of tweepy
+            load_library(module, REQUIREMENT)
         service._http = load_library("aiohttp", REQUIREMENT)
+        library = load_library("tweepy.asynchronous", REQUIREMENT)
         service._api = Api(runtime, service.config.base_url, library, service._http)
         try:
             await service._open()
