@@ -119,6 +119,8 @@ def test_a_crash_after_a_return_that_was_not_told_is_counted() -> None:
     moves((5.0, "running", {}), news=news)
     moves((6.0, "queued", {"exit": "exited with code 1"}), news=news)
     assert not news.is_any
+    moves((7.0, "failed", KILLED), news=news, name="telegram")
+    news.note_told()  # of another one
 
     moves((9.0, "running", {}), news=news)
     assert news.lines() == [

@@ -94,8 +94,9 @@ class News(msgspec.Struct):
         return [*found[:LINES_MOST], *([f"and {left} more: garrison status"] if left > 0 else [])]
 
     def note_told(self) -> None:
-        """Note that all of it is told."""
-        for known in self.services.values():
+        """Note that all lines are told; what is no news yet stays, such as a crash of a service
+        that was told to be down."""
+        for known in (one for one in self.services.values() if one.is_news):
             known.told, known.link_told = known.now, known.link
             known.crashes = known.again = 0
 
