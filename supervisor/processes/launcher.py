@@ -73,8 +73,15 @@ class Launcher:
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
-        callbacks = (self._started, self._not_forked, self._end_orphans_soon)
-        self._spares = Spares(worker_cgroups, self._pids, *callbacks, _entry())
+        self._spares = Spares(
+            worker_cgroups,
+            self._pids,
+            started=self._started,
+            failed=self._not_forked,
+            orphaned=self._end_orphans_soon,
+            settled=self._end_what_is_left,
+            entry=_entry(),
+        )
         self._early: list[Signal] = []  # for workers that are not forked yet
         self._retired = False
         self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
@@ -290,8 +297,10 @@ class Launcher:
             else:
                 process_tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
                 self._reap_worker(key, pid)
-        if self._ending or self._orphans_until:
-            self._spares.settle()
+        if self._spares.fileno() < 0:  # else a worker that is not known yet passes for an orphan
+            self._end_what_is_left()
+
+    def _end_what_is_left(self) -> None:
         if self._ending:
             self._end_trees()
         elif self._orphans_until:

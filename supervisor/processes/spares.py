@@ -1,12 +1,11 @@
 """Forks each worker ahead of its assignment, so that a start need not wait for a fork.
 
-Nothing but `settle` waits: the launcher reports the ends of workers at once, whatever is being
-forked.
+Nothing here waits: the launcher reports the ends of workers at once, whatever is being forked. While
+a worker was requested, a child of the launcher that is not known may be that worker.
 """
 
 import gc
 import os
-import select
 import socket
 import time
 from collections import deque
@@ -47,6 +46,7 @@ class Spares:
         started: Called with each worker that was sent its assignment.
         failed: Called where there is no worker, with the reason.
         orphaned: Called when a template has ended: what it was forking is a child of the launcher.
+        settled: Called when all children are known, before the next worker is requested.
         entry: What the template and the workers do.
 
     Attributes:
@@ -58,9 +58,11 @@ class Spares:
         self,
         worker_cgroups: cgroups.Cgroups,
         pids: dict[int, bytes],
+        *,
         started: Callable[[Fork, ForkedWorker], None],
         failed: Callable[[Fork, str], None],
         orphaned: Callable[[], None],
+        settled: Callable[[], None],
         entry: Entry,
     ) -> None:
         self._cgroups, self._pids, self._orphaned = worker_cgroups, pids, orphaned
@@ -69,7 +71,7 @@ class Spares:
         self._requested: tuple[Path | None, socket.socket] | None = None  # of the template
         self._spare: tuple[ForkedWorker, socket.socket] | None = None
         self._orders: deque[tuple[Fork, int]] = deque()  # with the assignment's descriptor
-        self._started, self._failed = started, failed
+        self._started, self._failed, self._settled = started, failed, settled
         self._failures = 0  # of templates, one after the other
         self.due = inf
         self.keep: set[int] = set()
@@ -124,15 +126,6 @@ class Spares:
             self._not_forked(f"the template did not fork it within {ANSWER_S:g} s")
             self._work()
 
-    def settle(self) -> None:
-        """Wait for the worker that was requested: it is a child of this process before it is known,
-        and would be taken for an orphan."""
-        if (fd := self.fileno()) >= 0:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(max(self.due - time.monotonic(), 0) * 1000)
-            self.forked()
-
     def forked(self) -> None:
         """Take the worker that was requested, which has arrived."""
         try:
@@ -143,6 +136,7 @@ class Spares:
             self._drop_request()
             if self._orders:
                 self._fail(str(error))
+        self._settled()
         self._work()
 
     def ended(self, key: bytes) -> None:
