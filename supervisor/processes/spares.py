@@ -1,7 +1,7 @@
 """Forks each worker ahead of its assignment, so that a start need not wait for a fork.
 
-Nothing here waits: the launcher reports the ends of workers at once, whatever is being forked. While
-a worker was requested, a child of the launcher that is not known may be that worker.
+Nothing here waits: the launcher reports the ends of workers at once, whatever is being forked.
+While a worker was requested, a child of the launcher that is not known may be that worker.
 """
 
 import gc
