@@ -65,6 +65,7 @@ from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
+from .library import load_library
 from .model_provider import ModelProvider
 from .platform.choices import Choice
 from .platform.commands import Command
@@ -146,6 +147,7 @@ __all__ = [
     "idempotent",
     "is_about",
     "is_person",
+    "load_library",
     "set_attribution",
     "state",
     "voice_text",

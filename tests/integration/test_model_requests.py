@@ -26,11 +26,11 @@ from garrison.workers import (
     ModelTrace,
     ModelUnavailable,
     ToolCall,
+    load_library,
 )
 from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.model_support import bounds, key_check
 from garrison.workers.services.model_support.ledger import Ledger, Spent
-from garrison.workers.services.model_support.library import load_library
 from garrison.workers.services.openai import OpenAIService
 from garrison.workers.testing import run
 

@@ -11,12 +11,12 @@ from garrison.workers import (
     Plugin,
     Runtime,
     idempotent,
+    load_library,
 )
 
 from ..model_support.config import Limits, Positive
 from ..model_support.failures import ANTHROPIC
 from ..model_support.key_check import KeyCheck
-from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests

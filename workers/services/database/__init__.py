@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from garrison.ipc import DeclaredError
-from garrison.workers import Plugin, Runtime
+from garrison.workers import Plugin, Runtime, load_library
 
-from ..model_support.library import load_library
 from .admin_methods import AdminMethods
 from .cache_methods import CacheMethods
 from .erasure_methods import ErasureMethods

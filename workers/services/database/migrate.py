@@ -7,8 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from garrison.ipc import PermanentFailure
-
-from ..model_support.library import load_library
+from garrison.workers import load_library
 
 log = logging.getLogger(__name__)
 logging.getLogger("alembic").setLevel(logging.WARNING)  # it reports its own plugins

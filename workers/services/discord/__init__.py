@@ -13,9 +13,9 @@ from garrison.workers import (
     Plugin,
     Runtime,
     idempotent,
+    load_library,
 )
 
-from ..model_support.library import load_library
 from . import config as keys
 from .buttons import view
 from .connection import PORTAL, Connection

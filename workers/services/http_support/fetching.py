@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from garrison.ipc import DeclaredError, RetryLater
+from garrison.workers import load_library
 
-from ..model_support.library import load_library
 from .addresses import Rule, refusal
 from .decoding import ACCEPTED, Body, Damaged
 from .waits import wait_of

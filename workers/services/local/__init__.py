@@ -20,10 +20,10 @@ from garrison.workers import (
     Plugin,
     Runtime,
     idempotent,
+    load_library,
 )
 
 from ..model_support.config import Count, Limits, Positive
-from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests

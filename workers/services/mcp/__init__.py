@@ -16,9 +16,9 @@ from garrison.workers import (
     Service,
     State,
     idempotent,
+    load_library,
 )
 
-from ..model_support.library import load_library
 from . import config as keys
 from .child_environment import missing_secrets, unsendable
 from .errors import McpFailed, McpUnavailable

@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from .library import load_library
+from garrison.workers import load_library
+
 from .tls import tls_context
 
 ANSWER_MOST = 64 << 20  # bytes of an answer, a stream's as well

@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from garrison.workers import ModelError, Runtime
+from garrison.workers import ModelError, Runtime, load_library
 
 from .config import Limits
 from .failures import OPENAI
 from .key_check import KeyCheck
-from .library import load_library
 from .media_server import MediaServer
 from .requests import Requests
 from .server_client import OPENAI_VENDOR, ServerClient, check_url

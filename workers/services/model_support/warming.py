@@ -11,7 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from .library import load_library
+from garrison.workers import load_library
+
 from .tls import tls_context
 
 TIMEOUT_S = 5.0  # of each call

@@ -13,12 +13,12 @@ from garrison.workers import (
     Plugin,
     Runtime,
     idempotent,
+    load_library,
 )
 
 from ..model_support.config import Limits
 from ..model_support.failures import OPENAI
 from ..model_support.key_check import KeyCheck
-from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.media_requests import describe_request, sound_of, speech_of
 from ..model_support.media_server import MediaServer

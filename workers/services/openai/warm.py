@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from ..model_support.library import load_library
+from garrison.workers import load_library
+
 from ..model_support.warming import warm
 
 CHOICE = {"index": 0, "finish_reason": "stop"}

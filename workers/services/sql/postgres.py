@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from garrison.ipc import RetryLater
+from garrison.workers import load_library
 
-from ..model_support.library import load_library
 from .outage import Outage
 from .postgres_schema import read_tables
 from .results import Column, Executed, Piece, Result, Rows, SqlError, as_parameter

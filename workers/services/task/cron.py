@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from garrison.workers.services.model_support.library import load_library
+from garrison.workers import load_library
 
 from .times import CATCH_UP_MOST, Passed
 

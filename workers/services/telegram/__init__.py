@@ -6,9 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from garrison.workers import Busy, Memory, Outgoing, Platform, Plugin, Runtime
+from garrison.workers import Busy, Memory, Outgoing, Platform, Plugin, Runtime, load_library
 
-from ..model_support.library import load_library
 from . import config as keys
 from .choices import pressed
 from .commands import CommandMenu

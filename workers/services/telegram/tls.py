@@ -7,7 +7,7 @@ import functools
 import os
 from typing import Any
 
-from ..model_support.library import load_library
+from garrison.workers import load_library
 
 CHOICES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # the environment's choice of certificates
 

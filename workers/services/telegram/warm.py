@@ -12,7 +12,8 @@ import os
 import socket
 from typing import Any
 
-from ..model_support.library import load_library
+from garrison.workers import load_library
+
 from .incoming import Bot, memory_of
 from .tls import tls_context
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from garrison.workers import ModelError, PermanentFailure
+from garrison.workers import ModelError, PermanentFailure, load_library
 
-from ..model_support.library import load_library
 from .decoding import Left, decode
 
 REQUIREMENT = "faster-whisper>=1.2"

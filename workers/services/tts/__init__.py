@@ -20,12 +20,12 @@ from garrison.workers import (
     Runtime,
     State,
     idempotent,
+    load_library,
 )
 
 from ..model_support import media_service
 from ..model_support.blocking import Bench, Stop
 from ..model_support.config import Positive
-from ..model_support.library import load_library
 from ..model_support.media_requests import Speech, speech_of
 from ..model_support.provider import CountedService
 from ..model_support.requests import Requests

@@ -4,9 +4,8 @@ import io
 import wave
 from typing import Any
 
-from garrison.workers import ModelError
+from garrison.workers import ModelError, load_library
 
-from ..model_support.library import load_library
 from ..model_support.sound_formats import FLAC, MP3, OGG, PCM, WAV, SoundFormat
 from .espeak import Spoken, Stop
 

@@ -14,9 +14,9 @@ from garrison.workers import (
     RetryLater,
     Runtime,
     idempotent,
+    load_library,
 )
 
-from ..model_support.library import load_library
 from . import config as keys
 from .answer import status_of
 from .budget import BudgetWatch

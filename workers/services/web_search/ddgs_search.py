@@ -4,9 +4,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from garrison.workers import Busy, RetryLater
+from garrison.workers import Busy, RetryLater, load_library
 
-from ..model_support.library import load_library
 from .config import Config
 from .results import SearchResult, of_ddgs, one_line
 

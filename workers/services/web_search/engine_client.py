@@ -7,12 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from garrison.ipc import DeclaredError, PermanentFailure, RetryLater
-from garrison.workers import Runtime
+from garrison.workers import Runtime, load_library
 
 from ..http_support.decoding import ACCEPTED, Body, Damaged
 from ..http_support.fetching import PIECE, REQUIREMENT
 from ..http_support.waits import wait_of
-from ..model_support.library import load_library
 from .config import Config
 from .engines import Engine, Request
 from .results import EnginesAway, SearchResult, Unreadable, one_line

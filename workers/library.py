@@ -1,4 +1,4 @@
-"""Imports a provider's library, which is an extra, in the worker that needs it."""
+"""`load_library`: imports a library that is an extra, in the worker that needs it."""
 
 import importlib
 import sys
