@@ -1,5 +1,6 @@
 """The discord service's slash commands and buttons, on the bridge of Discord's wire."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -135,7 +136,8 @@ def test_a_button_says_its_value_once(bot: Host, bridge: DiscordBridge) -> None:
     asked = said(bridge, "[q106.1/1]")
     assert asked.choices == ["Choice 1", "Choice 2"]
     bridge.press("general", asked.id, "Choice 2")
-    bridge.press("general", asked.id, "Choice 1")
+    with contextlib.suppress(OSError):  # the buttons are disabled already
+        bridge.press("general", asked.id, "Choice 1")
     answer = said(bridge, "[q108.1/1]")
     assert answer.reply_to == asked.id
     with pytest.raises(OSError, match="409"):
