@@ -65,7 +65,7 @@ def bot(kind: str, bridge: DiscordBridge) -> Iterator[Host]:
         files["my_discord.py"] = code + bridge.pointed
     else:
         files["config.toml"] += BASE_URL.replace("{url}", bridge.url)
-    env = {"DISCORD_TOKEN": "token"}
+    env = {"DISCORD_TOKEN": f"token-{os.getpid()}"}
     with hosting("", ["parrot"], files, env, up=False) as host:
         host.up()
         bridge.until_bots(1)

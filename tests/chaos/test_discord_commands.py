@@ -79,7 +79,7 @@ def bot(bridge: DiscordBridge) -> Iterator[Host]:
     """Run the bot; its commands are registered."""
     config = CONFIG.format(url=bridge.url)
     files = {"config.toml": config}
-    env = {"DISCORD_TOKEN": "token"}
+    env = {"DISCORD_TOKEN": f"token-{os.getpid()}"}
     with hosting("", ["parrot", "asking"], files, env, up=False) as host:
         host.up()
         until(lambda: len(bridge.commands()) == 4, what="commands are registered")

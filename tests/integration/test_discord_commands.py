@@ -1,6 +1,7 @@
 """The discord service's slash commands and buttons, on the bridge of Discord's wire."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -40,7 +41,9 @@ def bridge() -> Iterator[DiscordBridge]:
 def bot(bridge: DiscordBridge) -> Iterator[Host]:
     """Run the bot; its commands are registered."""
     files = {"config.toml": CONFIG.format(url=bridge.url)}
-    with hosting("", ["parrot", "asking"], files, {"DISCORD_TOKEN": "token"}, up=False) as host:
+    with hosting(
+        "", ["parrot", "asking"], files, {"DISCORD_TOKEN": f"token-{os.getpid()}"}, up=False
+    ) as host:
         host.up()
         until(lambda: len(bridge.commands()) == 4, what="commands are registered")
         yield host

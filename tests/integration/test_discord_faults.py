@@ -1,5 +1,6 @@
 """The discord service while Discord's wire fails, on the bridge: each answer arrives once."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -41,7 +42,9 @@ def bridge() -> Iterator[DiscordBridge]:
 def bot(bridge: DiscordBridge) -> Iterator[Host]:
     """Run the bot; it has answered once."""
     config = CONFIG.format(url=bridge.url, shards=1, content="true")
-    with hosting(config, ["parrot"], env={"DISCORD_TOKEN": "token"}, up=False) as host:
+    with hosting(
+        config, ["parrot"], env={"DISCORD_TOKEN": f"token-{os.getpid()}"}, up=False
+    ) as host:
         host.up()
         ask(bridge, "short")
         bridge.until_answered()
@@ -127,7 +130,9 @@ def test_shards_and_an_intent_that_is_not_there() -> None:
     with discord_bridge("general", guilds=2) as bridge:
         bridge.set(shards=2)
         config = CONFIG.format(url=bridge.url, shards='"auto"', content="false")
-        with hosting(config, ["parrot"], env={"DISCORD_TOKEN": "token-2"}, up=False) as host:
+        with hosting(
+            config, ["parrot"], env={"DISCORD_TOKEN": f"second-{os.getpid()}"}, up=False
+        ) as host:
             host.up()
             assert [one["shard"] for one in bridge.identified] == [[0, 2], [1, 2]]
             until(lambda: "mentions and commands only" in str(host.status("discord")["warnings"]))

@@ -4,6 +4,7 @@ Answers under kills are in `tests/chaos/test_discord.py`.
 """
 
 import base64
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,7 +87,7 @@ def bridge() -> Iterator[DiscordBridge]:
 def bot(bridge: DiscordBridge) -> Iterator[Host]:
     """Run the bot, and two with other tokens that are not started."""
     files = {"config.toml": CONFIG.format(url=bridge.url), "notes.py": NOTES}
-    env = {"DISCORD_TOKEN": "token", "BAD_TOKEN": "bad", "OTHER_TOKEN": "other"}
+    env = {"DISCORD_TOKEN": f"token-{os.getpid()}", "BAD_TOKEN": "bad", "OTHER_TOKEN": "other"}
     with hosting("", ["parrot"], files, env, up=False) as host:
         host.up()
         bridge.until_bots(1)
