@@ -28,7 +28,7 @@ from .routes import Frames, PeerTable, route
 TURN_S = 0.002  # of one turn, so that ends and requests are handled during any flood
 SETTLE_S = 0.001  # after a process ended: its last messages are read by then if the bus is empty
 DEPARTED = 256  # former members whose late messages are not logged
-ANNOUNCE_BY_S = 0.015  # after a process ended: its end is announced by then in any case
+ANNOUNCE_BY_S = 0.05  # after a process ended: its end is announced by then, also without its cause
 WAITING_BYTES = 64 * 1024 * 1024  # queued for one peer that does not read, or one larger message
 ALL_WAITING_BYTES = 4 * WAITING_BYTES  # queued for all such peers together
 MESSAGE_BYTES = 256  # memory of a queued message besides its frames: most of it if they are tiny

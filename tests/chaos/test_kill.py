@@ -14,7 +14,7 @@ from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import Client, RemoteError, ServiceLost
 
-# The bus announces an end within 15 ms, even if the launcher has not reported its cause by then.
+# The bus announces an end within 50 ms, even if the launcher has not reported its cause by then.
 LOST = "was killed by SIGKILL|its process ended"
 CONFIG = """
 [plugins.echo]
