@@ -201,7 +201,8 @@ def _add_service(
     try:
         worker_environment(spec, environ)
     except StartError as error:
-        absent = [name for name in spec.environment.secrets if f"secret {name} " in error.reason]
+        no_file, names = error.reason.startswith("env_file"), spec.environment.secrets
+        absent = [name for name in names if no_file or f"secret {name} " in error.reason]
         where = where_to_get(stated, absent)
         report.add_unstartable(f"{error.service} would not start: {error.reason}{where}")
     with contextlib.suppress(StartError):

@@ -111,6 +111,7 @@ def test_a_project_lacks_its_tokens_alone(
     code, _, _ = ran("init", "--with", "discord,openai", "bot")
     assert code == 0
     monkeypatch.chdir(tmp_path / "bot")
+    Path(".env.openai").unlink()  # as in a fresh clone, which has none
     # A home of its own: sockets below the test's folder would have too long a path.
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as home:
         code, out, _ = ran("--home", home, "check", "--json")
