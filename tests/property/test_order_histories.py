@@ -13,7 +13,7 @@ from tests.support.examples import examples
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, Order, State
 from garrison.supervisor.config.spec import PluginSpec, service_spec
-from garrison.supervisor.control.commands import services as commands
+from garrison.supervisor.control.commands import disk
 from garrison.supervisor.control.requests import RequestHooks, RequestQueue
 from garrison.supervisor.lifecycle.policy import Child, Event, has_process
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
@@ -35,8 +35,8 @@ CONFIG = SimpleNamespace(plugins={"p": PLUGIN}, plugin_of=lambda name: "p", reje
 @pytest.fixture(autouse=True, scope="module")
 def _config_on_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "load_config", lambda context: CONFIG)
-        patch.setattr(commands, "_check_startable", lambda *args: None)
+        patch.setattr(disk, "load_config", lambda context: CONFIG)
+        patch.setattr(disk, "_check_startable", lambda *args: None)
         yield
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 
-from .tracebacks import is_authors_frame
+from .tracebacks import LOOP, is_authors_frame
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,10 @@ class LoopWatch:
     def _report(self, now: float, age: float, has_run: bool) -> None:
         frame = sys._current_frames().get(self._thread_id)
         stack = traceback.extract_stack(frame) if frame is not None else []
-        first = next((n for n, one in enumerate(stack) if is_authors_frame(one)), len(stack))
+        # What is below the loop is how this process came to be.
+        begin = max((n for n, one in enumerate(stack, 1) if LOOP.search(one.filename)), default=0)
+        authors = (n for n in range(begin, len(stack)) if is_authors_frame(stack[n]))
+        first = next(authors, len(stack))
         # Without the service's code on its stack the loop is not blocked: the process was stopped,
         # or had no processor. Unless C code that keeps the interpreter has just ended.
         if first == len(stack) and not has_run:
