@@ -180,7 +180,7 @@ def test_news_outlast_the_agent() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0.0 s"), (2.54, "2.5 s"), (40, "40 s"), (180, "3 min"), (9000, "2 h")],
+    [(-1, "1 ms"), (0.034, "34 ms"), (2.54, "2.5 s"), (40, "40 s"), (180, "3 min"), (9000, "2 h")],
 )
 def test_spans(seconds: float, text: str) -> None:
     """As people read them."""

@@ -191,6 +191,8 @@ def _times(count: int) -> str:
 
 def span(seconds: float) -> str:
     """Return a time in words."""
+    if seconds < 0.1:  # the events' times are milliseconds
+        return f"{max(seconds * 1000, 1.0):.0f} ms"
     if seconds < 120:
         return f"{max(seconds, 0.0):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
