@@ -13,6 +13,7 @@ from garrison.supervisor.cli.catalogue import (
     _Stated,
     canonical,
 )
+from garrison.workers import Platform
 
 LINES = [
     "click>=8.2",
@@ -62,6 +63,16 @@ def test_every_library_of_an_extra_has_a_licence() -> None:
     own = {canonical(one.package) for one in stated if one.extra not in {"test", "external", "all"}}
 
     assert own <= LICENCES.keys()
+
+
+def test_every_bundled_platform_states_where_its_credential_is_to_be_had() -> None:
+    """`init --with` writes a file of secrets for it, and `check` says where to get one."""
+    plugins = [point.load() for point in metadata.entry_points(group="garrison.plugins")]
+    classes = [cls for plugin in plugins for cls in plugin.services if issubclass(cls, Platform)]
+    with_one = [cls for cls in classes if cls.credential]
+
+    assert {"discord", "telegram", "twitter"} <= {cls.service_type for cls in with_one}
+    assert [cls for cls in with_one if cls.credential not in cls.secrets] == []
 
 
 def test_the_extra_all_brings_no_gpl() -> None:

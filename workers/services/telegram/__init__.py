@@ -11,7 +11,7 @@ from garrison.workers import Busy, Memory, Outgoing, Platform, Plugin, Runtime, 
 from . import config as keys
 from .choices import pressed
 from .commands import CommandMenu
-from .connection import Connection
+from .connection import BOT_FATHER, Connection
 from .fetching import Fetcher
 from .files import files_of
 from .incoming import Bot, command_of, memory_of, press_of, reactions_of
@@ -39,6 +39,7 @@ class TelegramService(Platform):
     service_type = "telegram"
     capability_description = "A bot of Telegram: reads and writes messages in chats and topics"
     credential = "TELEGRAM_BOT_TOKEN"
+    secrets = {"TELEGRAM_BOT_TOKEN": BOT_FATHER}
     max_length = LENGTH_MOST
 
     class Config(keys.Config):
