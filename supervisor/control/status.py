@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from garrison.supervisor.processes.engine import SELF, Engine, Measured
 
 LAST_LINES = 12  # of a traceback
 CRASHES = 5  # shown of one service
+URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+@")  # up to the last @: a password may have one
 
 
 def own_version() -> str:
@@ -239,11 +241,22 @@ class StatusReport:
         }
 
 
+def without_passwords(value: Any) -> Any:
+    """Return a value of a config with `***` in place of each password in a URL."""
+    if isinstance(value, str):
+        return URL_PASSWORD.sub(r"\1***@", value)
+    if isinstance(value, Mapping):
+        return {key: without_passwords(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_passwords(one) for one in value]
+    return value
+
+
 def _started_with(started: StartRecord) -> dict[str, Any]:
     return {
         "grace": started.settings.get("grace"),
-        "config": started.config,
-        "plugin_config": started.plugin_config,
+        "config": without_passwords(started.config),
+        "plugin_config": without_passwords(started.plugin_config),
         "environment": list(started.environment),
         "secrets": started.secrets,
         "settings": started.settings,
