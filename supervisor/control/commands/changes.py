@@ -24,7 +24,6 @@ from garrison.supervisor.lifecycle.actions import (
     Remove,
     RestartBound,
 )
-from garrison.supervisor.lifecycle.dependencies import in_start_order
 from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.pending import (
     ChangeKind,
@@ -51,7 +50,7 @@ from .base import (
     until_registered,
 )
 from .disk import take_from_disk
-from .services import bound, note_order, until_running
+from .services import bound, note_order, stop_in_order, until_running
 
 READ_S = 10.0  # for all plugins that have to be read
 
@@ -161,25 +160,15 @@ def _carry_out(
 def _remove(
     context: CommandContext, note: OrderNote, names: list[str], done: list[str]
 ) -> Generator[bool | Action, None, None]:
-    """Stop services, dependents first, and take them out of the host."""
+    """Stop services, and take those out of the host that no later order has started again."""
     table = context.services.services
-    specs = {service.name: service.spec for service in context.services}
-    pending = list(reversed(in_start_order(names, specs)))
-    for name in pending:
+    for name in names:
         yield Ordered(name, note)
-    while pending:
-        busy = [table[name].spec for name in pending if has_process(table[name].state)]
-        for name in pending:
-            child = table[name].child
-            is_needed = any(name in spec.supervision.depends_on for spec in busy)
-            if not is_needed and (child.wanted or not has_process(child.state)):
-                yield Apply(name, Event.STOP, reason="no longer in the config", note=note)
-        for name in [name for name in pending if not has_process(table[name].state)]:
-            pending.remove(name)
+    yield from stop_in_order(context, note, names, "no longer in the config")
+    for name in names:
+        if not has_process(table[name].state):
             yield Remove(name)
             done.append(f"{name} removed")
-        if pending:
-            yield False
 
 
 def compare_with_disk(

@@ -108,20 +108,7 @@ def stop(context: CommandContext, peer: Token, order: Order) -> Command:
         yield EndFromInside(note.who, note)
         states = {service.name: service.state.value for service in services}
         yield AnswerNow({"services": states, "from_inside": note.who})
-    specs = {service.name: service.spec for service in context.services}
-    table = context.services.services
-    pending = list(reversed(in_start_order(names, specs)))
-    while pending:
-        pending = [name for name in pending if not is_overtaken(note, table[name].order)]
-        busy = [table[name].spec for name in pending if has_process(table[name].state)]
-        for name in pending:
-            child = table[name].child
-            is_needed = any(name in spec.supervision.depends_on for spec in busy)
-            if not is_needed and (child.wanted or not has_process(child.state)):
-                yield Apply(name, Event.STOP, reason="stopped by order", note=note)
-        pending = [name for name in pending if has_process(table[name].state)]
-        if pending:
-            yield False
+    yield from stop_in_order(context, note, names, "stopped by order")
     _check_not_overtaken(services, note)
     return {"services": {service.name: service.state.value for service in services}}
 
@@ -172,6 +159,26 @@ def reset(context: CommandContext, peer: Token, order: Order) -> Command:
 
 
 # --- parts of them ------------------------------------------------------------------------
+
+
+def stop_in_order(
+    context: CommandContext, note: OrderNote, names: list[str], reason: str
+) -> Generator[bool | Action, None, None]:
+    """Stop services, dependents first; return once each has stopped, or got a later order."""
+    specs = {service.name: service.spec for service in context.services}
+    table = context.services.services
+    pending = list(reversed(in_start_order(names, specs)))
+    while pending:
+        pending = [name for name in pending if not is_overtaken(note, table[name].order)]
+        busy = [table[name].spec for name in pending if has_process(table[name].state)]
+        for name in pending:
+            child = table[name].child
+            is_needed = any(name in spec.supervision.depends_on for spec in busy)
+            if not is_needed and (child.wanted or not has_process(child.state)):
+                yield Apply(name, Event.STOP, reason=reason, note=note)
+        pending = [name for name in pending if has_process(table[name].state)]
+        if pending:
+            yield False
 
 
 def bound(context: CommandContext, names: list[str]) -> list[str]:
