@@ -130,7 +130,7 @@ def user(machine: Capabilities) -> Finding:
 
 
 def memory(rollup: Path) -> Finding:
-    """Return whether shared memory can be told from a service's own."""
+    """Return whether shared memory is distinguished from a service's own."""
     try:
         rollup.read_bytes()
     except OSError as error:

@@ -154,7 +154,7 @@ async def test_an_engine_that_fails(running: Host, server: WebServer) -> None:
                 await service.search(f"failing {number}")
             assert caught.value.seconds == seconds
             server.turns.clear()
-        await until_shown(running, "web_search", "searxng cannot be asked")
+        await until_shown(running, "web_search", "searxng cannot be reached")
         for number, (reply, part) in enumerate(
             [
                 (Reply(b"<html>a page</html>"), "no JSON; check `url`"),

@@ -68,7 +68,7 @@ def logs_text(name: str, lines: Sequence[str], most: int = LOG_MOST) -> str:
 
 
 def question_text(question: Question, is_own: bool) -> str:
-    """Return what is asked before an order is carried out.
+    """Return the question before an order is carried out.
 
     Args:
         question: The order.

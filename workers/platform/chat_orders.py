@@ -12,7 +12,7 @@ import msgspec
 from .decision import Clocks, elapsed_since
 
 CONFIRM_S = 60.0  # for a confirmation, from the question
-KEPT_S = 86_400.0  # what was asked, for messages that are received again
+KEPT_S = 86_400.0  # questions, for messages that are received again
 WAITING_MOST = 100  # questions; of more, the oldest are forgotten
 NAME_MOST = 200  # characters
 CODE_LENGTH = 6
@@ -73,7 +73,7 @@ class Question(msgspec.Struct):
     channel: str
     verb: Verb
     name: str
-    asked: Clocks
+    at: Clocks
     answered_by: str = ""  # id of the message that confirmed it
 
 
@@ -95,7 +95,7 @@ class Questions(msgspec.Struct):
         code = code_of(message)
         if all(one.code != code for one in self.waiting):
             made = Question(code, person, channel, order.verb, order.name, now)
-            kept = [one for one in self.waiting if elapsed_since(*one.asked, now) < KEPT_S]
+            kept = [one for one in self.waiting if elapsed_since(*one.at, now) < KEPT_S]
             self.waiting = [*kept, made][-WAITING_MOST:]
         return code
 
@@ -111,7 +111,7 @@ class Questions(msgspec.Struct):
             if one.answered_by == message:
                 return one
         found = self._of(person, channel, code)
-        if found is None or found.answered_by or elapsed_since(*found.asked, now) > CONFIRM_S:
+        if found is None or found.answered_by or elapsed_since(*found.at, now) > CONFIRM_S:
             return None
         found.answered_by = message
         return found

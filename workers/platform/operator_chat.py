@@ -212,7 +212,7 @@ class OperatorChat:
     # --- the file -----------------------------------------------------------------------------
 
     async def _read(self) -> Questions:
-        """Return the questions; those of a damaged file are to be asked again."""
+        """Return the questions; those of a damaged file have to be repeated."""
         if self._questions is None:
             try:
                 data = await asyncio.to_thread(self._path.read_bytes)

@@ -91,7 +91,7 @@ def test_a_flapping_service_is_one_line_with_a_count() -> None:
     assert news.lines() == [
         "discord was restarted 5 times within 41 s: it was killed by SIGKILL. It runs now."
     ]
-    news.note_told()
+    news.note_reported()
     assert news.lines() == []
 
 
@@ -99,28 +99,28 @@ def test_what_was_told_is_not_told_again_and_its_end_is() -> None:
     """A service that stays down is one message; its return another."""
     news = moves((0.0, "backoff", KILLED))
     assert "is down" in news.lines()[0]
-    news.note_told()
+    news.note_reported()
     moves((5.0, "backoff", KILLED), news=news)
     assert not news.is_any
 
     moves((6.0, "failed", KILLED), news=news)
     assert "gave up" in news.lines()[0]
-    news.note_told()
+    news.note_reported()
     moves((40.0, "running", {}), news=news)
     assert news.lines() == ["discord is back after 40 s."]
-    news.note_told()
+    news.note_reported()
     assert not news.is_any
 
 
 def test_a_crash_after_a_return_that_was_not_told_is_counted() -> None:
     """Its owner reads of one outage, and of each crash in it."""
     news = moves((0.0, "backoff", KILLED))
-    news.note_told()
+    news.note_reported()
     moves((5.0, "running", {}), news=news)
     moves((6.0, "queued", {"exit": "exited with code 1"}), news=news)
     assert not news.is_any
     moves((7.0, "failed", KILLED), news=news, name="telegram")
-    news.note_told()  # of another one
+    news.note_reported()  # of another one
 
     moves((9.0, "running", {}), news=news)
     assert news.lines() == [
@@ -140,7 +140,7 @@ def test_a_start_that_fails_after_an_order_is_news() -> None:
 def test_an_order_to_stop_ends_what_was_told() -> None:
     """Its later start is no news."""
     news = moves((0.0, "backoff", KILLED))
-    news.note_told()
+    news.note_reported()
     news.take("service.state", "discord", {"from": "stopping", "to": "stopped"}, 1.0)
     moves((9.0, "running", {}), news=news)
 
@@ -152,7 +152,7 @@ def test_a_platform_that_receives_nothing_is_news_and_so_is_its_end() -> None:
     news = News()
     news.take_link("discord", "the gateway does not answer")
     assert news.lines() == ["discord receives nothing: the gateway does not answer."]
-    news.note_told()
+    news.note_reported()
     news.take_link("discord", "")
     assert news.lines() == ["discord receives again."]
 

@@ -170,7 +170,7 @@ async def test_a_message_that_is_refused_is_shown(tmp_path: Path, events: Events
         rig.news.dead_letter(DeadLetter("m", "chat", "send_direct"), "NotSent: closed")
         rig.news.dead_letter(DeadLetter("m", "chat", "other_method"), "another")
 
-    assert rig.warnings == "the owner at chat cannot be told: NotSent: closed"
+    assert rig.warnings == "the owner at chat cannot be reached: NotSent: closed"
 
 
 def test_a_damaged_file_begins_anew(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     done_text: str = "Done."  # of a command whose action sends nothing
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 
-    # NAME of a platform, and the id of the person there that is told what happens to services
+    # NAME of a platform, and the id of the person there who gets the news of services
     owner: dict[str, str] = {}
     owner_every: Seconds = 60.0  # between two messages to the owner; what is new is merged
 

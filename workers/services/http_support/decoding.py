@@ -70,4 +70,4 @@ def _decompressor(encoding: str) -> "zlib._Decompress | None":
         return zlib.decompressobj(16 + zlib.MAX_WBITS)
     if encoding == DEFLATE:
         return zlib.decompressobj()
-    raise Damaged(f"its body is packed with {encoding[:40]!r}, which was not asked for")
+    raise Damaged(f"its body is packed with {encoding[:40]!r}, which the request did not allow")

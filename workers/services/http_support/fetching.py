@@ -1,7 +1,7 @@
 """Fetches what is at an address of anyone's, within limits of address, size, time and redirects.
 
 The address is checked where the socket is made: what a name resolves to at that moment, whatever a
-redirect or another resolver said before. Durations are seconds, sizes bytes.
+redirect or another resolver returned before. Durations are seconds, sizes bytes.
 """
 
 import asyncio

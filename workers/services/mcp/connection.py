@@ -32,7 +32,7 @@ GONE = "the connection is closed"
 REFUSED = "Server returned an error response"
 TOOLS, RESOURCES, LOST = "tools", "resources", "lost"  # what a notice of a change is about
 
-# The library logs tracebacks of what its callers are told.
+# The library logs tracebacks of errors that its callers get, too.
 for library in ("mcp", "httpx2"):
     logging.getLogger(library).setLevel(logging.CRITICAL)
 
@@ -130,7 +130,7 @@ class Connection:
         assert self._sampling is not None
         try:
             return await self._sampling(params)
-        except Exception as error:  # noqa: BLE001 (the server is told)
+        except Exception as error:  # noqa: BLE001 (the server gets it)
             return types.ErrorData(code=types.INTERNAL_ERROR, message=in_one_line(error))
 
     async def listen(self, uris: list[str]) -> None:

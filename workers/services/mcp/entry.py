@@ -350,7 +350,7 @@ class Entry:
         self.timeouts += 1
         self._suspect = True
         self._wake.set()
-        text = f"{self.name} did not answer within {seconds:g} s; what it was asked may be done"
+        text = f"{self.name} did not answer within {seconds:g} s; the call may have run"
         raise McpFailed(text, server=self.name, is_known=False)
 
 

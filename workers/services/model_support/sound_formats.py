@@ -61,7 +61,7 @@ def file_name(data: bytes, content_type: str = "", name: str = "") -> str:
 
     Args:
         data: The sound. What its first bytes say counts most: messengers' names often mislead.
-        content_type: What it is said to be, if anything.
+        content_type: Its stated type, if any.
         name: Its own name, if any.
     """
     kind = content_type.partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""A server that is away: it is not asked again at once, and `status` says so.
+"""A server that is away: no request is sent again at once, and `status` says so.
 
 Durations are seconds.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DIRECT, GROUP = "DM", "GROUP"
 COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?=\s|$)")
-# Of updates: what Telegram is asked for; reactions are left out where this is not given
+# Of updates: the kinds that are requested; reactions are left out where this is not given
 KINDS = (
     "message",
     "edited_message",

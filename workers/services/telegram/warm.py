@@ -36,8 +36,8 @@ async def _warm() -> None:
     request = load_library("telegram.request", "python-telegram-bot")
     http = load_library("httpx", "python-telegram-bot")
 
-    def answer(asked: Any) -> Any:
-        result = RESULTS[asked.url.path.rpartition("/")[2]]
+    def answer(request: Any) -> Any:
+        result = RESULTS[request.url.path.rpartition("/")[2]]
         return http.Response(200, text=json.dumps({"ok": True, "result": result}))
 
     def bot(root: str, **options: Any) -> Any:

@@ -90,7 +90,7 @@ class EngineClient:
             raise RetryLater(AGAIN_S, text) from error
         except (library.ClientError, OSError, Damaged, ValueError) as error:
             reason = getattr(error, "os_error", None) or error
-            text = f"{name} cannot be asked: {str(reason)[:TEXT_MOST] or type(error).__name__}"
+            text = f"{name} cannot be reached: {str(reason)[:TEXT_MOST] or type(error).__name__}"
             raise RetryLater(AGAIN_S, text) from error
         if status != 200:
             raise self._refusal(status, wait_of(status, headers), data)
@@ -139,24 +139,24 @@ class EngineClient:
 
     def _refusal(self, status: int, wait: float | None, data: bytes) -> DeclaredError:
         engine = self._engine
-        said = one_line(data[: 4 * TEXT_MOST].decode("utf-8", "replace"), TEXT_MOST)
-        said = said.replace(self._key, "[key]") if self._key else said
+        answer_text = one_line(data[: 4 * TEXT_MOST].decode("utf-8", "replace"), TEXT_MOST)
+        answer_text = answer_text.replace(self._key, "[key]") if self._key else answer_text
         text = f"{engine.name} answered HTTP {status}"
         if engine.key_name and status in engine.refusals:
             return SearchFailed(
-                f"{engine.name} refuses the key: HTTP {status}: {said}. {self._advice}",
+                f"{engine.name} refuses the key: HTTP {status}: {answer_text}. {self._advice}",
                 kind="key",
                 status=status,
             )
         if status in engine.spent:
-            text = f"{text}: the account has nothing left: {said}"
+            text = f"{text}: the account has nothing left: {answer_text}"
             return SearchFailed(text, kind="spent", status=status)
         if status == 429 or status >= 500:
-            return RetryLater(wait or AGAIN_S, f"{text}: {said}")
+            return RetryLater(wait or AGAIN_S, f"{text}: {answer_text}")
         if engine.name == "searxng" and status == 403:
             text = f"{text}: add json to `search: formats` in its settings.yml"
             return SearchFailed(text, kind="refused", status=status)
         if 300 <= status < 400:
             text = f"{text}, a redirect: correct `url`"
             return SearchFailed(text, kind="answer", status=status)
-        return SearchFailed(f"{text}: {said}", kind="refused", status=status)
+        return SearchFailed(f"{text}: {answer_text}", kind="refused", status=status)

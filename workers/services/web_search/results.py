@@ -49,7 +49,7 @@ class Unreadable(ValueError):
 
 
 class EnginesAway(Exception):
-    """No result, because the engines that are asked by this one do not answer."""
+    """No result, because the engines behind this one do not answer."""
 
 
 def one_line(text: Any, most: int) -> str:

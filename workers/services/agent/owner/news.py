@@ -1,4 +1,4 @@
-"""What has happened to services, as an owner is told: one line for each, however much it was. Pure.
+"""News of services for an owner: one line for each, however many events there were. Pure.
 
 Times are Unix seconds.
 """
@@ -32,26 +32,26 @@ class Known(msgspec.Struct):
     """What is known of one service."""
 
     now: Condition = Condition.UP
-    told: Condition = Condition.UP
-    crashes: int = 0  # since it was told; failed starts are some
+    reported: Condition = Condition.UP
+    crashes: int = 0  # since the last report; failed starts count
     again: int = 0  # of them, those of a process that ran
     reason: str = ""  # of the last one, as a sentence's end
     down_at: float = 0.0  # when it went down last
     first_at: float = 0.0  # of the crashes
     back_at: float = 0.0
-    wait_s: float = 0.0  # until it is tried again, where that is told; else 0
+    wait_s: float = 0.0  # until its next start, where a report names that; else 0
     ordered: bool = False  # its next end is by order
     link: str = ""  # why its connection is lost or deaf
-    link_told: str = ""
+    reported_link: str = ""
 
     @property
     def is_news(self) -> bool:
         """Return whether there is something to tell."""
-        if self.link != self.link_told:
+        if self.link != self.reported_link:
             return True
-        if self.told in {Condition.UP, Condition.ENDED} and self.now is Condition.UP:
+        if self.reported in {Condition.UP, Condition.ENDED} and self.now is Condition.UP:
             return self.crashes > 0
-        return self.now is not self.told
+        return self.now is not self.reported
 
 
 class News(msgspec.Struct):
@@ -93,11 +93,11 @@ class News(msgspec.Struct):
         left = len(found) - LINES_MOST
         return [*found[:LINES_MOST], *([f"and {left} more: garrison status"] if left > 0 else [])]
 
-    def note_told(self) -> None:
-        """Note that all lines are told; what is no news yet stays, such as a crash of a service
-        that was told to be down."""
+    def note_reported(self) -> None:
+        """Note that all lines are reported; what is no news yet stays, such as a crash of a
+        service that was reported as down."""
         for known in (one for one in self.services.values() if one.is_news):
-            known.told, known.link_told = known.now, known.link
+            known.reported, known.reported_link = known.now, known.link
             known.crashes = known.again = 0
 
     def _of(self, service: str) -> Known:
@@ -122,7 +122,7 @@ def _moved(known: Known, data: dict[str, Any], at: float) -> None:
     elif before == "stopping" and (known.ordered or after == "stopped"):
         known.ordered = False
         if after == "stopped":  # by the operator, who knows it
-            known.now = known.told = Condition.UP
+            known.now = known.reported = Condition.UP
             known.crashes = known.again = 0
     elif after in {"backoff", "failed"} or ("exit" in data and after in {"queued", "stopped"}):
         _went_down(known, before, after, data, at)
@@ -133,7 +133,7 @@ def _went_down(known: Known, before: Any, after: Any, data: dict[str, Any], at: 
         return
     if known.now is Condition.UP:
         known.again += 1
-        if known.told not in NOT_RUNNING:  # else it is the same outage for its owner
+        if known.reported not in NOT_RUNNING:  # else it is the same outage for its owner
             known.down_at = at
     if not known.crashes:
         known.first_at = at
@@ -156,13 +156,13 @@ def _went_down(known: Known, before: Any, after: Any, data: dict[str, Any], at: 
 
 
 def _lines(name: str, known: Known) -> Iterable[str]:
-    if known.link != known.link_told:
+    if known.link != known.reported_link:
         problem = f"{name} receives nothing: {known.link}"
         yield _end(problem) if known.link else f"{name} receives again."
     why = f": {known.reason}" if known.reason else ""
     again = f" It is tried again in {span(known.wait_s)}." if known.wait_s else ""
     match known.now:
-        case Condition.UP if known.told in NOT_RUNNING:
+        case Condition.UP if known.reported in NOT_RUNNING:
             more = f"It was restarted {known.again} more {_times(known.again)}{why}"
             back = f"{name} is back after {span(known.back_at - known.down_at)}."
             yield f"{back} {_end(more)}" if known.again else back
@@ -173,13 +173,13 @@ def _lines(name: str, known: Known) -> Iterable[str]:
             time = span(known.back_at - known.first_at)
             text = f"{name} was restarted {known.crashes} times within {time}{why}"
             yield f"{_end(text)} It runs now."
-        case Condition.DOWN if known.told is not Condition.DOWN:
+        case Condition.DOWN if known.reported is not Condition.DOWN:
             times = f" ({known.crashes} times)" if known.crashes > 1 else ""
             yield f"{_end(f'{name} is down{times}{why}')}{again or ' It is tried again.'}"
-        case Condition.FAILED if known.told is not Condition.FAILED:
+        case Condition.FAILED if known.reported is not Condition.FAILED:
             again = again or f" To start it: garrison restart {name}"
             yield f"{_end(f'{name} gave up{why}')}{again}"
-        case Condition.ENDED if known.told is not Condition.ENDED:
+        case Condition.ENDED if known.reported is not Condition.ENDED:
             yield f"{_end(f'{name} has ended{why}')} It is not started again."
         case _:
             return

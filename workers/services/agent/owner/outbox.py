@@ -1,4 +1,4 @@
-"""The file of what the owner is told: the events that were read, and the messages to be sent."""
+"""The file of the news for an owner: which events were read, and the messages to be sent."""
 
 import logging
 from datetime import datetime
@@ -46,7 +46,7 @@ def unix_time(text: str) -> float:
 
 def load(path: Path) -> State:
     """Return what the file has; nothing if there is none, or it is damaged: then what has happened
-    meanwhile is not told."""
+    meanwhile is not reported."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:

@@ -58,7 +58,7 @@ class OwnerNews:
         self._every, self._gather = every, min(GATHER_S, every)
         self._state = State()
         self._changed, self._saving = asyncio.Event(), asyncio.Lock()
-        self._first: float | None = None  # loop time of the first news that is not told
+        self._first: float | None = None  # loop time of the first news that is not reported
         self._not_before = 0.0  # loop time
         self._unsaved = 0
 
@@ -67,7 +67,7 @@ class OwnerNews:
         self._state = await asyncio.to_thread(load, self._path)
         passed = time.time() - self._state.sent_at
         self._not_before = self._now() + min(max(self._every - passed, 0.0), self._every)
-        self._note()  # what an earlier process has read, and not told
+        self._note()  # what an earlier process has read, and not reported
         self._runtime.register_event(LINK_EVENT, self._on_link)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._guarded(self._follow), name="owner events")
@@ -79,7 +79,7 @@ class OwnerNews:
     def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Note that a message to the owner was given up."""
         if mail.method == METHOD:
-            self._runtime.warn(WARNING, f"the owner at {mail.service} cannot be told: {reason}")
+            self._runtime.warn(WARNING, f"the owner at {mail.service} cannot be reached: {reason}")
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class OwnerNews:
             self._first = self._now()
             self._changed.set()
 
-    # --- what is told -------------------------------------------------------------------------
+    # --- reports -------------------------------------------------------------------------
 
     async def _tell(self) -> None:
         """Put what is new into the outbox, at most once in so many seconds."""
@@ -150,7 +150,7 @@ class OwnerNews:
             for platform, person in self._owner.items():
                 id = _id(self._runtime.name, platform, person, state, text)
                 state.outbox.setdefault(platform, []).append(Item(id, person, text))
-            state.news.note_told()
+            state.news.note_reported()
             state.sent_at, self._not_before = time.time(), self._now() + self._every
             await self._save()
             self._changed.set()
@@ -211,7 +211,7 @@ class OwnerNews:
 
     def _warn(self, platform: str, error: object) -> None:
         log.warning("owner.not_told platform=%s error=%s", platform, error)
-        self._runtime.warn(WARNING, f"the owner at {platform} cannot be told: {error}")
+        self._runtime.warn(WARNING, f"the owner at {platform} cannot be reached: {error}")
 
     async def _post(self, platform: str, item: Item) -> None:
         """Return when a message is in the mailbox; without one, when it is sent."""
@@ -227,8 +227,8 @@ class OwnerNews:
     # --- the file -----------------------------------------------------------------------------
 
     async def _save_sometimes(self) -> None:
-        """Note that events were read, if nothing of them is still to be told: otherwise they are
-        read again after a kill."""
+        """Note that events were read, if nothing of them is still to be reported: otherwise they
+        are read again after a kill."""
         self._unsaved += 1
         if self._unsaved >= SAVED_EVERY and not self._state.news.is_any:
             await self._save()
