@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 from tests.support.answer_counts import PIECE, Counts, Said, count
-from tests.support.commands import ROOT, inherited
+from tests.support.server_process import serving
 from tests.support.waiting import PATIENCE, until
 
 # Appended to a bot's file: the library then speaks with the bridge.
@@ -179,21 +177,5 @@ class DiscordBridge:
 @contextlib.contextmanager
 def discord_bridge(*channels: str, guilds: int = 1) -> Iterator[DiscordBridge]:
     """Run a bridge in a process of its own, with servers that have these channels."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.discord_bridge", str(guilds), *channels],
-        cwd=ROOT,
-        env=inherited(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, "the bridge did not start"
-        yield DiscordBridge(int(line))
-    finally:
-        process.stdin.close()
-        process.wait(PATIENCE)
-        process.stdout.close()
-    assert process.returncode == 0
+    with serving("discord_bridge", str(guilds), *channels) as port:
+        yield DiscordBridge(port)

@@ -3,14 +3,12 @@
 import base64
 import contextlib
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 from tests.support.answer_counts import Counts, Said, count
-from tests.support.commands import ROOT, inherited
+from tests.support.server_process import serving
 from tests.support.waiting import PATIENCE, until
 
 
@@ -105,21 +103,5 @@ class TelegramServer:
 @contextlib.contextmanager
 def telegram_server() -> Iterator[TelegramServer]:
     """Run the API in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.telegram_server"],
-        cwd=ROOT,
-        env=inherited(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, "the server did not start"
-        yield TelegramServer(int(line))
-    finally:
-        process.stdin.close()
-        process.wait(PATIENCE)
-        process.stdout.close()
-    assert process.returncode == 0
+    with serving("telegram_server") as port:
+        yield TelegramServer(port)

@@ -3,14 +3,12 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 from tests.support.answer_counts import Counts, Said, count
-from tests.support.commands import ROOT, inherited
+from tests.support.server_process import serving
 from tests.support.waiting import PATIENCE, until
 
 # The secrets of a service; the token of the account is locked in the whole machine
@@ -102,21 +100,5 @@ class XServer:
 @contextlib.contextmanager
 def x_server() -> Iterator[XServer]:
     """Run X in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.x_server"],
-        cwd=ROOT,
-        env=inherited(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, "X did not start"
-        yield XServer(int(line))
-    finally:
-        process.stdin.close()
-        process.wait(PATIENCE)
-        process.stdout.close()
-    assert process.returncode == 0
+    with serving("x_server") as port:
+        yield XServer(port)
