@@ -76,6 +76,13 @@ async def raw_call(text: str, count: int) -> float:
     return float(statistics.median(found["times"]))
 
 
+async def raw_hop(text: str, count: int) -> float:
+    """Return the median time of a raw call without a router, one after another."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found = await _program("raw_hop.py", folder, *sizes(text), count)
+        return float(statistics.median(found["times"]))
+
+
 async def raw_rate(text: str, count: int, width: int) -> float:
     """Return raw calls per second, `width` of them in flight, one message each."""
     found = await _raw(text, count, width)

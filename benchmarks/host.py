@@ -19,6 +19,7 @@ SERVICES = Path(__file__).parent / "services"
 START_S = 120.0  # until every service runs
 UP = (sys.executable, "-P", "-m", "garrison.supervisor.cli", "up")
 END_S = 30.0  # until a host that was told to end is killed
+DIRECT, ROUTED = "[host]\ndirect = true\n", "[host]\ndirect = false\n"  # for `extra`
 
 
 @dataclass(frozen=True, slots=True)

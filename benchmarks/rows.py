@@ -16,7 +16,7 @@ from typing import Any
 from garrison.ipc import ServiceLost, messages, with_timeout
 
 from . import floors
-from .host import Host, host
+from .host import ROUTED, Host, host
 from .programs.spawned import pss
 
 TEXT = "My mother takes care of me, and so I have come to talk with you."
@@ -95,7 +95,7 @@ async def call(size: Size) -> Found:
     """Measure a call from one service to another, one after another."""
     floor: list[float] = []
     garrison: list[float] = []
-    async with host({"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}, ROUTED) as there:
         caller = _patient(there, "caller")
         await caller.one_by_one("echo", TEXT, 500)
         for _ in range(size.rounds):
@@ -109,7 +109,7 @@ async def flood(size: Size) -> Found:
     floor: list[float] = []
     garrison: list[float] = []
     count = size.calls * 5 // WIDTH * WIDTH
-    async with host({"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}, ROUTED) as there:
         caller = _patient(there, "caller")
         await caller.side_by_side("echo", TEXT, 50 * WIDTH, WIDTH)
         for _ in range(size.rounds):
@@ -134,7 +134,7 @@ async def batches(size: Size) -> Found:
     floor: list[float] = []
     garrison: list[float] = []
     count = size.calls * 5 // WIDTH * WIDTH
-    async with host({"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}, ROUTED) as there:
         caller, echo = _patient(there, "caller"), _patient(there, "echo")
         await caller.side_by_side("echo", TEXT, 50 * WIDTH, WIDTH)
         for _ in range(size.rounds):
@@ -262,7 +262,7 @@ async def delivered(size: Size) -> Found:
     floor: list[float] = []
     garrison: list[float] = []
     services = {"mailbox": "mailbox", "post": "post", "sink": "post", "echo": "echo"}
-    async with host(services | {"caller": "caller"}) as there:
+    async with host(services | {"caller": "caller"}, ROUTED) as there:
         poster, sink = _patient(there, "post"), _patient(there, "sink")
         caller = _patient(there, "caller")
         for _ in range(size.rounds):
@@ -281,7 +281,7 @@ async def _bytes(size: Size, each: int, count: int) -> Found:
     """Return bytes per second, both ways together."""
     floor: list[float] = []
     garrison: list[float] = []
-    async with host({"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}, ROUTED) as there:
         caller = _patient(there, "caller")
         await caller.with_bytes("echo", each, 10)
         for _ in range(size.rounds):

@@ -9,7 +9,7 @@ import os
 import struct
 from pathlib import Path
 
-from .messages import TOKEN_BYTES, Token
+from .messages import TOKEN_BYTES, Token, is_direct
 
 SENDERS = 512  # that are counted at the same time; with more, nothing is known
 MAGIC = b"GARRCV01"
@@ -30,9 +30,11 @@ class BatchesRead:
     def __init__(self, file: mmap.mmap) -> None:
         self._bytes = memoryview(file)[len(file) - SIZE :]
         self._words = self._bytes.cast("Q")
-        self._free: list[int] = []
         self._counts: dict[Token, int] = {}  # sender → index of its count
-        self.clear()
+        self._bytes[:] = bytes(SIZE)
+        _HEADER.pack_into(self._bytes, 0, MAGIC, 0)
+        first = (_HEADER.size + TOKEN_BYTES) // _WORD
+        self._free = [first + n * _ENTRY.size // _WORD for n in reversed(range(SENDERS))]
 
     def add(self, sender: Token) -> None:
         """Count one batch."""
@@ -49,12 +51,11 @@ class BatchesRead:
             self._free.append(at)
 
     def clear(self) -> None:
-        """Begin anew, with another router."""
-        self._counts.clear()
-        self._bytes[:] = bytes(SIZE)
-        _HEADER.pack_into(self._bytes, 0, MAGIC, 0)
-        first = (_HEADER.size + TOKEN_BYTES) // _WORD
-        self._free = [first + n * _ENTRY.size // _WORD for n in reversed(range(SENDERS))]
+        """Begin anew, with another router. Direct routes go on, and so do their counts."""
+        for sender in [sender for sender in self._counts if not is_direct(sender)]:
+            self.forget(sender)
+        if not self._counts:  # a sender that found no place may be a direct route
+            _HEADER.pack_into(self._bytes, 0, MAGIC, 0)
 
     def close(self) -> None:
         """Release the file."""

@@ -7,87 +7,24 @@ idempotent, a few times. Times are monotonic seconds, passed in as `now`; sizes 
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Protocol, TypeAlias
-
-import msgspec
+from typing import Protocol
 
 from . import frames as large
 from . import messages
+from .call_counts import CallCounts
+from .call_state import FORMER, QUEUED, UNKNOWN, OpenCall, Outcome, Peer
 from .directory import accepts_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
-from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value
-
-Outcome: TypeAlias = Value | CallError  # the regular end of a stream is an empty Raw
+from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value, is_direct
+from .tracing import Producer
 
 WAITING_CALLS = 65_536  # to one service; the next call is Overloaded at once
 WAITING_WINDOWS = 16  # bytes that may wait for one service, in windows; likewise
-# in place of a batch's number:
-QUEUED = 0  # this process has not sent it yet
-FORMER = -1  # it was sent through a former router
-UNKNOWN = -2
-
+OVERLAP_LEAST = 32  # calls in flight to a peer; with fewer, what a turn starts goes as one batch
+OVERLAP_PERIOD = 256  # calls after which the usual number in flight is set anew
 SENT_AGAIN = 2  # times an idempotent call is sent again: it may be what crashes its callee
-
-
-class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a dataclass
-    """One call on its way, or waiting to be sent."""
-
-    id: int
-    name: str  # the service's NAME
-    method: str
-    args: Value
-    kwargs: Value
-    size: int  # of both: what it counts for in the window
-    timeout: float  # as its caller set it, for the text of its error
-    deadline: float
-    settle: Callable[[Outcome], None]
-    item: Callable[[Value], None] | None = None  # receives the items of a stream
-    wants_more: Callable[[], bool] | None = None  # for a stream: whether a consumer waits
-    credit: int = 0
-    to: Token = b""  # the incarnation that it was sent to; empty while it waits
-    generation: int = 0  # of that incarnation
-    idempotent: bool = False
-    sent_again: int = 0
-    lost: str = ""  # why it was lost before, if it waits to be sent again
-    note: int = 0  # its number in the flight recorder; 0: none
-    batch: int = 0  # its batch's number among those to `to`; or QUEUED, FORMER, UNKNOWN
-    chain: tuple[str, ...] = ()  # the methods that led to it, outermost first
-    attribution: messages.Attribution | None = None  # the answer that it is a part of
-
-    @property
-    def is_reached(self) -> bool:
-        """Return True if a message about it may be sent to the incarnation that has it."""
-        return bool(self.to) and self.batch != FORMER
-
-
-@dataclass(slots=True, eq=False)
-class Peer:
-    """One callee: whether it accepts calls, and how much of its window is used."""
-
-    name: str
-    state: State | None = None  # None: not configured
-    reason: str = ""  # why it does not run
-    takes: bool = False  # it accepts calls now, or will; otherwise they fail at once
-    token: Token = b""
-    generation: int = 0
-    frames: bool = False  # it accepts large values as frames; an older release does not
-    closed: Token = b""  # an incarnation that accepts no more: draining, or ended
-    blocked: bool = False  # the router's queue to it was full; tried again a moment later
-    calls: int = 0
-    bytes: int = 0
-    waiting: OrderedDict[int, OpenCall] = field(
-        default_factory=OrderedDict
-    )  # in order of their ids
-    waiting_bytes: int = 0
-    disordered: bool = False  # a call was returned, so `waiting` is to be sorted
-
-    @property
-    def open(self) -> bool:
-        """Return True if an incarnation accepts calls now."""
-        return bool(self.token) and self.token != self.closed and not self.blocked
 
 
 class CallObserver(Protocol):
@@ -111,6 +48,9 @@ class Calls:
         send: Queues a message to an incarnation, and returns at once.
         window: Calls in flight to one service.
         window_bytes: Bytes of their arguments; one larger call may be in flight alone.
+
+    Attributes:
+        send_queued: Sends what is queued for an incarnation now, if it is so many messages.
     """
 
     def __init__(
@@ -119,13 +59,29 @@ class Calls:
         self._send = send
         self.window = window
         self.window_bytes = window_bytes
-        self.observer: CallObserver | None = None  # of a worker
+        self.send_queued: Callable[[Token, int], object] = lambda to, least: None
+        self.observer: CallObserver | None = None
+        self.counts: CallCounts | None = None  # of a worker
+        self.producer: Producer | None = None  # begins the spans of posted messages
         self._calls: dict[int, OpenCall] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self.direct: dict[Token, Token] = {}  # incarnation → address of the direct route to it
+        self._routed = True  # a router can be reached, as far as is known
+        self._held: set[Token] = set()  # incarnations whose calls change their way
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def report(self) -> tuple[tuple[messages.CallCount, ...], dict[str, int]]:
+        """Return the calls that ended since the last report, and how many have not ended, by the
+        service's NAME."""
+        open_calls = {
+            peer.name: number
+            for peer in self._peers.values()
+            if (number := peer.calls + len(peer.waiting))
+        }
+        return self.counts.take() if self.counts is not None else (), open_calls
 
     @property
     def next_deadline(self) -> float:
@@ -135,6 +91,7 @@ class Calls:
     def start(self, call: OpenCall, now: float) -> None:
         """Send a call or let it wait; fail it at once if waiting cannot help."""
         peer = self._peers.get(call.name) or self._peer(call.name)
+        call.began = now
         if self.observer is not None:
             call.note = self.observer.started(call)
         if not peer.takes:
@@ -169,7 +126,7 @@ class Calls:
             call.sent_again += 1
             call.lost = outcome.detail
             return self.returned_unsent(call_id, source, now)
-        peer = self._leave(call, outcome)
+        peer = self._leave(call, outcome, now)
         call.settle(outcome)
         if peer.waiting:
             self._send_waiting(peer, now)
@@ -208,7 +165,7 @@ class Calls:
             return False
         if call.is_reached:
             self._send(call.to, messages.Cancel(call_id))
-        self._leave(call)
+        self._leave(call, None, now)
         self._send_waiting(self._peers[call.name], now)
         return True
 
@@ -228,7 +185,7 @@ class Calls:
             error = self._timeout_error(call)
             if call.is_reached:
                 self._send(call.to, messages.Cancel(call_id))
-            self._leave(call, error)
+            self._leave(call, error, now)
             call.settle(error)
             freed[call.name] = self._peers[call.name]
         for peer in freed.values():  # after the loop: a call that is due as well must not be sent
@@ -265,19 +222,20 @@ class Calls:
         for call in had:
             if delivered >= 0 and (call.batch == QUEUED or call.batch > delivered):
                 self._take_back(call)
-        lost = self._lose([call for call in had if call.to], cause, blamed=True)
+        lost = self._lose([call for call in had if call.to], cause, now, blamed=True)
         for name in {call.name for call in had}:
             self._settle_waiting(
                 self._peers[name], now
             )  # the next incarnation may be running already
         return lost
 
-    def _lose(self, calls: list[OpenCall], cause: str, blamed: bool) -> int:
+    def _lose(self, calls: list[OpenCall], cause: str, now: float, *, blamed: bool) -> int:
         """Fail calls that may have run, or let them wait if they are idempotent.
 
         Args:
             calls: They were sent.
             cause: Why they are lost.
+            now: Monotonic seconds.
             blamed: Whether one may have ended its callee. Then it is sent again a few times only.
         """
         lost = 0
@@ -291,7 +249,7 @@ class Calls:
                 lost += 1
                 error = ServiceLost(call.name, call.method, cause)
                 error.died, error.generation = blamed, call.generation
-                self._leave(call, error)
+                self._leave(call, error, now)
                 call.settle(error)
         return lost
 
@@ -311,8 +269,8 @@ class Calls:
         peer = self._peers[call.name]
         if full:
             peer.blocked = True
-        elif to == peer.token and call.batch != FORMER:
-            peer.closed = to
+        elif call.batch != FORMER and to in {peer.token, self.direct.get(peer.token)}:
+            peer.closed = peer.token
         self._take_back(call)
         self._settle_waiting(peer, now)
         return True
@@ -333,13 +291,18 @@ class Calls:
 
     def changed(self, name: str, entry: Entry | None, now: float) -> None:
         """Apply a change of the directory: send the calls that wait for a service, or fail them."""
-        peer = self._peer(name)
+        peer, self._routed = self._peer(name), True
         if entry is None:
             peer.state, peer.takes, peer.token, peer.reason = None, False, b"", ""
+            peer.paused = ""
         else:
             peer.state, peer.token, peer.reason = entry.state, entry.token, entry.reason
             peer.generation, peer.frames = entry.generation, entry.manifest.frames
-            peer.takes = accepts_calls(entry.state, entry.wanted)
+            peer.held = peer.token in self._held
+            paused = entry.paused
+            peer.paused = paused.words if paused is not None else ""
+            refuses = paused is not None and paused.refuses
+            peer.takes = accepts_calls(entry.state, entry.wanted) and not refuses
         self._settle_waiting(peer, now)
 
     def router_changed(self, cause: str, now: float) -> None:
@@ -353,24 +316,51 @@ class Calls:
     def router_left(self) -> None:
         """Keep the calls in flight apart that a former router may have; no service is reached
         until the next directory has arrived."""
+        self._routed = False
         for peer in self._peers.values():
-            peer.token, peer.closed, peer.blocked = b"", b"", False
+            if peer.token not in self.direct:  # a direct route needs no router
+                peer.token, peer.closed, peer.blocked = b"", b"", False
         for call in self._calls.values():
-            if call.to:
+            if call.to and not is_direct(call.to):
                 call.batch = FORMER
 
     def end_former(self, cause: str, now: float) -> None:
         """Fail the calls that only a former router had."""
         former = [call for call in self._calls.values() if call.to and call.batch == FORMER]
-        self._lose(former, cause, blamed=False)
+        self._lose(former, cause, now, blamed=False)
         for name in {call.name for call in former}:
             self._settle_waiting(self._peers[name], now)
+
+    def hold(self, token: Token) -> None:
+        """Let new calls to an incarnation wait, while they change their way."""
+        self._held.add(token)
+        for peer in self._peers.values():
+            peer.held = peer.held or peer.token == token
+
+    def release(self, token: Token, address: Token, now: float) -> None:
+        """Send the calls to an incarnation from now on by its direct route, or with an empty
+        address through the router; those that wait are sent."""
+        if address:
+            self.direct[token] = address
+        else:
+            self.direct.pop(token, None)
+        self._held.discard(token)
+        for peer in self._peers.values():
+            if peer.token == token:
+                peer.held = False
+                if not (address or self._routed):
+                    peer.token = b""
+                self._send_waiting(peer, now)
+
+    def has_sent(self, address: Token) -> bool:
+        """Return True if a call that was sent to an address has not ended."""
+        return any(call.to == address for call in self._calls.values())
 
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
         """Fail all calls, because this process leaves."""
         for call in list(self._calls.values()):
             why = error(call.name, call.method)
-            self._leave(call, why)
+            self._leave(call, why, None)
             call.settle(why)
 
     def _peer(self, name: str) -> Peer:
@@ -385,18 +375,30 @@ class Calls:
         )
 
     def _dispatch(self, peer: Peer, call: OpenCall, size: int, now: float) -> None:
-        call.to, call.generation, call.batch = peer.token, peer.generation, QUEUED
+        to = self.direct.get(peer.token, peer.token) if self.direct else peer.token
+        call.to, call.generation, call.batch = to, peer.generation, QUEUED
         peer.calls += 1
         peer.bytes += size
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
         args, kwargs = call.args, call.kwargs
         if not peer.frames:
             args, kwargs = large.joined(args), large.joined(kwargs)
+        behind = call.chain, call.attribution, call.trace
         message = messages.Call(
-            *(call.id, call.method, args, kwargs, left, call.credit, True, call.chain),
-            call.attribution,
+            call.id, call.method, args, kwargs, left, call.credit, True, *behind
         )
-        self._send(peer.token, message)
+        self._send(to, message)
+        if peer.calls >= OVERLAP_LEAST:
+            self._overlap(peer, to)
+
+    def _overlap(self, peer: Peer, to: Token) -> None:
+        """Have half of what is in flight sent while the other half is prepared."""
+        peer.started += 1
+        peer.most = max(peer.most, peer.calls)
+        if peer.started >= OVERLAP_PERIOD:
+            peer.usual, peer.most, peer.started = peer.most, 0, 0
+        if peer.usual:
+            self.send_queued(to, peer.usual // 2)
 
     def _park(self, peer: Peer, call: OpenCall, size: int) -> None:
         call.to = b""
@@ -422,18 +424,23 @@ class Calls:
             return
         for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
             error = self._unavailable(peer, call)
-            self._leave(call, error)
+            self._leave(call, error, now)
             call.settle(error)
 
     def _fail(self, call: OpenCall, error: CallError) -> None:
         if self.observer is not None:
             self.observer.settled(call.note, error)
+        if self.counts is not None:
+            self.counts.failed(call.name, call.method, error)
         call.settle(error)
 
-    def _leave(self, call: OpenCall, outcome: Outcome | None = None) -> Peer:
+    def _leave(self, call: OpenCall, outcome: Outcome | None, now: float | None) -> Peer:
+        """Take a call out; a None for `now` keeps it out of the counts."""
         del self._calls[call.id]
         if self.observer is not None:
             self.observer.settled(call.note, outcome)
+        if self.counts is not None and now is not None:
+            self.counts.settled(call.name, call.method, outcome, now - call.began)
         peer = self._peers[call.name]
         if call.to:
             peer.calls -= 1
@@ -445,6 +452,8 @@ class Calls:
     def _unavailable(self, peer: Peer, call: OpenCall) -> CallError:
         if call.lost:  # it may have run
             return ServiceLost(call.name, call.method, call.lost)
+        if peer.paused:
+            return ServiceUnavailable(call.name, call.method, peer.paused)
         state = peer.state.value if peer.state else "not configured"
         detail = f"{state}: {peer.reason}" if peer.reason else state
         return ServiceUnavailable(call.name, call.method, detail)
@@ -453,11 +462,13 @@ class Calls:
         if call.to:
             return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
         peer = self._peers[call.name]
+        if peer.held and peer.token:  # it did not answer the barrier, as it would no call
+            return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
         if call.lost:
             return ServiceLost(call.name, call.method, call.lost)
         if peer.open or peer.blocked:
             detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
             return Overloaded(call.name, call.method, detail)
-        if peer.state is State.RUNNING:  # but not open: its process has ended
+        if peer.state is State.RUNNING and not peer.paused:  # but not open: its process has ended
             return ServiceUnavailable(call.name, call.method, "restarting")
         return self._unavailable(peer, call)

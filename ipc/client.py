@@ -16,8 +16,8 @@ import msgspec
 
 from . import frames as large
 from . import mail, values, watching
+from .call_state import OpenCall
 from .caller import Decode, ItemSink, bounded_seconds
-from .calls import OpenCall
 from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import (
     CallError,
@@ -39,7 +39,9 @@ from .messages import (
     Value,
 )
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
-from .session import REQUEST_S, Session
+from .requests import REQUEST_S
+from .session import Session
+from .tracing import TRACE
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -407,7 +409,7 @@ class Client:
             deadline, timeout = outer, max(outer - now, 0.001)
         call_id = next(session.ids)
         call = OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
-        call.chain, call.attribution = chain, ATTRIBUTION.get()
+        call.chain, call.attribution, call.trace = chain, ATTRIBUTION.get(), TRACE.get()
         return call
 
     def cancel(self, call_id: int) -> None:
@@ -429,7 +431,8 @@ class Client:
             verb: One of the supervisor's.
             names: NAMEs and globs.
             timeout: Seconds until the supervisor answers that the time is over.
-            options: The verb's other arguments.
+            options: The verb's other arguments; `behalf` is the uid of a user, as whose order the
+                supervisor treats it.
 
         Raises:
             OrderFailed: The request failed; `code` is the reason.
@@ -454,10 +457,10 @@ class Client:
         return watching.events(self.session, names, number, follow, poll)
 
     def logs(
-        self, *names: str, number: int = 0, follow: bool = True
+        self, *names: str, number: int = 0, follow: bool = True, poll: float = watching.POLL_S
     ) -> AsyncIterator[tuple[str, str]]:
         """Return the NAME and line of what services write, as `events` does; merged by time."""
-        return watching.lines(self.session, names, number, follow)
+        return watching.lines(self.session, names, number, follow, poll)
 
     @property
     def timeout(self) -> float:

@@ -13,6 +13,7 @@ from .caller import bounded_seconds
 from .client import Client
 from .errors import SupervisorGone
 from .messages import Leave
+from .program_spans import ProgramSpans
 
 CONNECT_S = 10.0  # longest wait for a supervisor to answer
 STARTING_POLL_S = 0.02  # between checks for a supervisor that is starting
@@ -36,14 +37,15 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
         try:
             sockets.check_listening(control)
             break
-        except SupervisorGone:
-            if not sockets.is_starting(control):
+        except SupervisorGone as error:
+            if sockets.is_refused(error) or not sockets.is_starting(control):
                 raise
             if time.monotonic() >= until:
                 raise sockets.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())
+    client.calls.observer = client.calls.producer = ProgramSpans()
     try:
         client.session.open(context, control, sockets.bus_path(run))
         try:

@@ -40,6 +40,10 @@ def accepts_calls(state: State, wanted: bool) -> bool:
     return state not in AWAY and (wanted or state is State.RUNNING)
 
 
+def _has_token(entry: Entry, token: bytes) -> bool:
+    return token in (entry.token, entry.paused.token if entry.paused is not None else b"")
+
+
 class Directory:
     """All services by NAME, in config order."""
 
@@ -64,7 +68,7 @@ class Directory:
                 return entry
             case Delisted(name):
                 return self._entries.pop(name, None)
-            case Changed(name, state, wanted, generation, token, reason):
+            case Changed(name, state, wanted, generation, token, reason, paused):
                 if (old := self._entries.get(name)) is None:
                     return None
                 entry = Entry(
@@ -79,11 +83,24 @@ class Directory:
                     old.events,
                     old.agent,
                     reason,
+                    old.former,
+                    paused,
                 )
                 self._entries[name] = entry
                 return entry
             case _:
                 assert_never(change)
+
+    def current_name(self, name: str) -> str:
+        """Return the NAME that a service of this NAME, or formerly of it, has now.
+
+        One that no service has or had is returned as it is.
+        """
+        if name not in self._entries:
+            for entry in self:
+                if name in entry.former:
+                    return entry.name
+        return name
 
     def find(self, wanted: str, agent: str = "") -> Entry | None:
         """Return the service of that NAME, else the first wanted of that service_type.
@@ -147,7 +164,7 @@ class Directory:
         """Return the service whose running incarnation has this token."""
         if not token:
             return None
-        return next((one for one in self._entries.values() if one.token == token), None)
+        return next((one for one in self._entries.values() if _has_token(one, token)), None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

@@ -61,6 +61,17 @@ class SupervisorGone(GarrisonError):
         super().__init__(f"no supervisor at {path}; {hint}")
 
 
+class NotAdmitted(SupervisorGone):
+    """The supervisor belongs to another user; its owner says in `[host] operators` who may what."""
+
+    code = "not_allowed"
+
+    def __init__(self, path: str, text: str = "") -> None:
+        super().__init__(path)
+        none = "you are in no team of its operators; its owner names them in [host] operators"
+        self.args = (f"this host belongs to another user, and {text or none}",)
+
+
 class SocketMissing(SupervisorGone):
     """A supervisor has the home, but it does not listen at the path in the text."""
 

@@ -26,6 +26,7 @@ class RecordedCall:
     outcome: str = ""  # empty: in flight
     args: str = ""
     result: str = ""
+    trace: str = ""  # id of the trace that it is a part of, 32 hexadecimal digits
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import msgspec
 from msgspec import Raw
 
 from . import batches_read, messages
-from .calls import OpenCall
+from .call_state import OpenCall
 from .errors import CallError, RemoteError
 from .flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
 from .messages import Framed, Token, Value
+from .tracing import trace_id
 
 RING = 128  # calls; their begins and ends include the last 64 messages
 KEPT = 256  # calls in flight that left the ring; more are only counted
@@ -35,7 +37,9 @@ _HEADER = struct.Struct("<8sIIIQ")  # magic, ring, kept, stride, calls without a
 _BEGIN = struct.Struct("<QdQQB64s64s60xQ")  # number, began, id, size, kind, peer, method, number
 _END = struct.Struct("<dQI40s")  # ended, size, items, outcome: the 60 bytes above
 _NUMBER = struct.Struct("<Q")
-_AT, _END_AT = 256, 161
+_TRACED = struct.Struct("<I")  # how many calls have room for a trace's id; 0 of former versions
+_TRACE = struct.Struct("<Q16s")  # a call's number, and the id of its trace
+_TRACED_AT, _AT, _END_AT = 32, 256, 161
 _OUTCOME_AT = _END_AT + 20
 _ENTRY = 232
 
@@ -58,7 +62,8 @@ class Recorder:
     def __init__(self, path: str = "", name_of: Callable[[Token], str] = lambda token: "") -> None:
         self._name_of = name_of
         past = _AT + RING * self._stride
-        size = past + KEPT * self._stride + batches_read.SIZE
+        self._traces = past + KEPT * self._stride
+        size = self._traces + (RING + KEPT) * _TRACE.size + batches_read.SIZE
         self.problem = ""
         try:
             self._map = _mapped(path, size)
@@ -66,6 +71,7 @@ class Recorder:
             self.problem = f"{path} cannot be created: {error.strerror}"
             self._map = mmap.mmap(-1, size)
         _HEADER.pack_into(self._map, 0, MAGIC, RING, KEPT, self._stride, 0)
+        _TRACED.pack_into(self._map, _TRACED_AT, RING + KEPT)
         self.batches = batches_read.BatchesRead(self._map)
         self._number = 0
         self._places = [_AT + n * self._stride for n in range(RING)]
@@ -99,6 +105,8 @@ class Recorder:
             self._keep(place)
         size = len(call.args) + len(call.kwargs)
         _pack(self._map, place, number, _now(), call_id, size, IN, peer, method, number)
+        if call.trace:
+            self._note_trace(place, number, call.trace)
         return number
 
     def answered(self, to: Token, message: messages.Data) -> None:
@@ -197,7 +205,16 @@ class Recorder:
             return
         kept = self._free.pop()
         self._map[kept : kept + self._stride] = self._map[place : place + self._stride]
+        before, after = self._trace_place(place), self._trace_place(kept)
+        self._map[after : after + _TRACE.size] = self._map[before : before + _TRACE.size]
         self._kept[number] = kept
+
+    def _note_trace(self, place: int, number: int, trace: str) -> None:
+        found = bytes.fromhex(trace_id(trace))
+        _TRACE.pack_into(self._map, self._trace_place(place), number if found else 0, found)
+
+    def _trace_place(self, place: int) -> int:
+        return self._traces + (place - _AT) // self._stride * _TRACE.size
 
     def _late(self, number: int) -> int:
         """Create an entry for the end of a call whose first entry has left the ring."""
@@ -366,10 +383,12 @@ def read(path: Path) -> RecordedCalls:
         return RecordedCalls(problem="no messages were recorded: the file is of another format")
     found: dict[int, RecordedCall] = {}
     places = min((len(data) - _AT) // stride, ring + kept)
+    (traced,) = _TRACED.unpack_from(data, _TRACED_AT)
     for n in range(places):
         entry = _read_entry(data, _AT + n * stride, stride > _ENTRY)
         if entry is not None:
-            found[entry.number] = entry
+            trace = _read_trace(data, _AT + traced * stride + n * _TRACE.size, entry.number)
+            found[entry.number] = replace(entry, trace=trace) if traced and trace else entry
     whole = places == ring + kept
     cut = "" if whole else "the file of messages is cut: some are missing"
     return RecordedCalls(tuple(found[n] for n in sorted(found)), min(without, 1 << 20), cut)
@@ -401,6 +420,14 @@ def _read_entry(data: bytes, place: int, values: bool) -> RecordedCall | None:
         args,
         result,
     )
+
+
+def _read_trace(data: bytes, place: int, number: int) -> str:
+    """Return the id of a call's trace; empty: it has none."""
+    if place + _TRACE.size > len(data):
+        return ""
+    of, found = _TRACE.unpack_from(data, place)
+    return found.hex() if of == number else ""
 
 
 def _is_time(seconds: Any) -> bool:

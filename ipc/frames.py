@@ -15,6 +15,7 @@ from msgspec.msgpack import Ext
 from .errors import WireError
 from .messages import (
     BAD_BYTES,
+    Barrier,
     Call,
     Cancel,
     Credit,
@@ -26,6 +27,7 @@ from .messages import (
     Framed,
     Frames,
     Item,
+    Passed,
     Refused,
     Reply,
     Sync,
@@ -241,6 +243,8 @@ def _put_back(message: Data, blobs: _Blobs) -> Data:
             | Frames()
             | Sync()
             | Synced()
+            | Barrier()
+            | Passed()
         ):
             raise LookupError(f"a {type(message).__name__} has no frames")
         case _:

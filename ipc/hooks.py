@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from . import messages
 from .messages import Token, Upward
@@ -19,6 +20,8 @@ class WorkerHooks:
         synced: What is read from now on came through another router than before.
         router_changed: Calls that arrived through the former router can no longer be answered.
         peer_ended: An incarnation ended, so its calls need no answer.
+        broken: Messages may be lost although the supervisor runs on: this process must end, which
+            settles every call. With the reason.
     """
 
     redact: Callable[[Upward], Upward]
@@ -28,3 +31,24 @@ class WorkerHooks:
     synced: Callable[[], None]
     router_changed: Callable[[], None]
     peer_ended: Callable[[Token], None]
+    broken: Callable[[str], None] = lambda reason: None
+
+
+DirectOrder: TypeAlias = messages.AcceptDirect | messages.GrantDirect | messages.RevokeDirect
+
+
+class DirectHooks(Protocol):
+    """What a worker's session does by its direct routes, see `direct.Direct`."""
+
+    def ordered(self, message: DirectOrder) -> None:
+        """Take an order of the supervisor."""
+
+    def passed(self, source: Token, number: int) -> None:
+        """Take the answer to a barrier."""
+
+    def ended(self, message: messages.Ended) -> bool:
+        """Take the notice of an end; return True if `Session.lose` is called for it later."""
+        ...
+
+    def close(self) -> None:
+        """Close all routes."""

@@ -1,32 +1,27 @@
-"""Sends and receives batches over one DEALER socket in an asyncio loop.
+"""Sends and receives batches over one DEALER socket, in an asyncio loop; see `batching`.
 
-What one turn of the loop queues for a peer is sent as one message; a message with large frames is
-sent alone. After a turn that sent at most one message, the next turn sends its first message at
-once, so a single call is not delayed.
+The socket's descriptor is edge-triggered: a call to the socket may consume the edge of a message
+that arrived. So it is looked at once after each turn that used it, behind what that turn sent.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import zmq
 
-from garrison.ipc.system.trimmer import IdleTrimmer
-
 from . import sockets
-from .calls import UNKNOWN
-from .frames import LENT, Packer
-from .messages import SUPERVISOR, Call, Token
-from .system import trimmer
+from .batching import BATCH_BYTES, Batching
+from .frames import LENT
+from .messages import SUPERVISOR, Token
+from .sockets import EVENTS, POLLIN
 
 MESSAGES_A_TURN = 64  # read before the loop's other work runs
 RECEIVE_MOST = 20_480  # read at once, when the router has ended; its queue holds fewer
-BATCH_BYTES = 1 << 20  # a larger batch is split
 RETRY_S = 0.1  # with a backlog: check again, in case an edge of the descriptor was missed
 
 
-class Link:
+class Link(Batching):
     """One DEALER socket.
 
     Args:
@@ -49,51 +44,22 @@ class Link:
         zero_copy: bool = False,
         posted: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._posted = posted
-        self._batches: dict[Token, int] = {}  # peer → batches sent since the last Sync
-        self._unnumbered: set[Token] = set()  # peers that a batch was returned from
-        self._loop = asyncio.get_running_loop()
+        super().__init__(max_message, posted)
         self._socket = socket
         self._receive = receive
         self._malformed = malformed
-        self._max_message = max_message
         self._zero_copy = zero_copy
-        self._outgoing: dict[Token, list[Any]] = {}
-        self._pack = Packer().pack
-        self._backlog: deque[list[Any]] = deque()
-        self._turn_open = False  # this turn has sent something
-        self._busy = False  # the last turn sent more than one message
-        self._trimmer = IdleTrimmer()
-        self._trimming: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._single = True  # messages arrived one at a time lately
+        self._unfinished = False  # there may be more than the last look has read
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
-        self._loop.call_soon(
-            self._readable
-        )  # for messages that arrived before the reader was added
-
-    def send(self, peer: Token, message: Any) -> None:
-        """Queue a message to a peer."""
-        if not self._turn_open:
-            self._turn_open = True
-            self._loop.call_soon(self._flush)
-            if not self._busy and not self._backlog:
-                if self._posted is not None:
-                    self._number(peer, (message,))
-                self._post([peer, *self._pack([message])])
-                self._check_readable()
-                return
-        queue = self._outgoing.get(peer)
-        if queue is None:
-            self._outgoing[peer] = [message]
-        else:
-            queue.append(message)
+        self._check_readable()  # for messages that arrived before the reader was added
 
     def flush(self) -> None:
         """Send what this turn has queued."""
-        outgoing, self._outgoing = self._outgoing, {}
-        for peer, batch in outgoing.items():
-            self._post_batch(peer, batch)
+        self._post_queued()
         self._check_readable()
 
     def sync(self, message: Any) -> None:
@@ -101,12 +67,12 @@ class Link:
         self.flush()
         self._batches.clear()
         self._unnumbered.clear()
-        self._post([SUPERVISOR, *self._pack([message])])
+        self._post(SUPERVISOR, self._pack([message]))
         self._check_readable()
 
     def probe(self) -> None:
         """Show the connection to a router that knows no Sync."""
-        self._post([b""])
+        self._post_frames([b""])
         self._check_readable()
 
     def forget(self, peer: Token) -> None:
@@ -125,64 +91,49 @@ class Link:
 
     def receive_all(self) -> None:
         """Read what has arrived."""
-        for _ in range(RECEIVE_MOST // MESSAGES_A_TURN):
-            if not self._read_some():
-                return
+        self._read(RECEIVE_MOST)
 
     def take_back(self) -> list[tuple[Token, bytes]]:
         """Return all batches that were not sent, each with its receiver, and drop them here."""
         unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
-        unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog]
+        unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog if len(frames) > 1]
         self._outgoing.clear()
         self._backlog.clear()
         return unsent
 
     def close(self) -> None:
         """Send what is queued, as far as the socket accepts it, and close the socket."""
-        if self._socket.closed:
+        if self._closed:
             return
         self._loop.remove_reader(self._fd)
-        self.flush()
+        self._post_queued()
+        self._closed = True
         if self._retry is not None:  # the flush may have set it
             self._retry.cancel()
-        if self._trimming is not None:
-            self._trimming.cancel()
+        self._stop_trimming()
         self._socket.close()
 
-    def _flush(self) -> None:
-        self._turn_open = False
-        self._busy = bool(self._outgoing)
-        if self._socket.closed:
+    def _check_readable(self) -> None:
+        """Have the socket looked at once this turn's other work is done."""
+        if not self._ending:
+            self._ending = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        if self._closed:
+            self._ending = self._turn_open = False
             return
-        if self._outgoing:
-            self.flush()
+        super()._end_turn()
+        self._readable()
 
-    def _post_batch(self, peer: Token, batch: list[Any]) -> None:
-        frames = self._pack(batch)
-        large = len(frames) > 1 or len(frames[0]) > min(BATCH_BYTES, self._max_message() // 2)
-        if large and len(batch) > 1:
-            middle = len(batch) // 2
-            self._post_batch(peer, batch[:middle])
-            self._post_batch(peer, batch[middle:])
-        else:
-            if self._posted is not None:
-                self._number(peer, batch)
-            self._post([peer, *frames])
-
-    def _number(self, peer: Token, batch: Sequence[Any]) -> None:
-        assert self._posted is not None
-        number = self._batches[peer] = self._batches.get(peer, 0) + 1
-        if peer in self._unnumbered:
-            number = UNKNOWN
-        for message in batch:
-            if type(message) is Call:
-                self._posted(message.id, number)
-
-    def _post(self, frames: list[Any]) -> None:
-        if len(frames) > 2:
+    def _post(self, peer: Token, frames: list[Any]) -> None:
+        if len(frames) > 1:
             self._note_large()
             if self._zero_copy:
                 frames = [zmq.Frame(f, copy=False) if len(f) >= LENT else f for f in frames]
+        self._post_frames([peer, *frames])
+
+    def _post_frames(self, frames: list[Any]) -> None:
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)
@@ -193,16 +144,6 @@ class Link:
         self._backlog.append(frames)
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._on_retry)
-
-    def _note_large(self) -> None:
-        if self._trimmer.note_large(self._loop.time()):
-            self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
-
-    def _trim_if_idle(self) -> None:
-        if self._trimmer.is_idle(self._loop.time()):
-            trimmer.trim_in_background()
-        else:
-            self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
 
     def _on_retry(self) -> None:
         self._retry = None
@@ -219,32 +160,34 @@ class Link:
                 return
             self._backlog.popleft()
 
-    def _check_readable(self) -> None:
-        # The descriptor is edge-triggered: a send may consume the edge of a message that arrived.
-        if self._socket.getsockopt(sockets.EVENTS) & sockets.POLLIN:  # type: ignore[operator]
-            self._loop.call_soon(self._readable)
-
     def _readable(self) -> None:
-        if self._read_some():
-            self._loop.call_soon(self._readable)
-
-    def _read_some(self) -> bool:
-        """Read a bounded number of messages; return True if there may be more."""
-        if self._socket.closed:
-            return False
+        """Read what has arrived. While messages arrive one at a time, the next look for one is
+        after what this one causes to be sent, and so stands for the look after that as well."""
+        if self._closed:
+            return
         if self._backlog and int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT:
             self._drain_backlog()
-        for _ in range(MESSAGES_A_TURN):
-            try:
-                frames = sockets.receive(self._socket)
-            except zmq.Again:
-                return False
+        most = 1 if self._single else MESSAGES_A_TURN
+        count = self._read(most)
+        if self._single:
+            self._single = not (count and self._unfinished)
+        else:
+            self._single = count <= 1
+        self._unfinished = count == most
+        if self._unfinished:
+            self._check_readable()
+
+    def _read(self, most: int) -> int:
+        """Read so many messages, or as many as there are; return their number."""
+        socket = self._socket
+        for number in range(most):
+            if self._closed or not socket.getsockopt(EVENTS) & POLLIN:  # type: ignore[operator]
+                return number
+            frames = sockets.receive(socket)
             if len(frames) < 2:
                 self._malformed()
             else:
                 if len(frames) > 2:
                     self._note_large()
                 self._receive(frames)
-            if self._socket.closed:
-                return False
-        return True
+        return most

@@ -131,10 +131,10 @@ def _timed(folder: Path, name: str, path: Path, span: Span) -> Iterable[Timed]:
     if span.last == 0:
         return ()
     if span.is_whole and span.last is not None:
-        stamped = _stamped(last_lines(path, span.last + LEADING_MOST), path)
-        return _ascending(name, _last(stamped, span))
-    stamped = _stamped(_all_lines(folder, name, span.since), path)
-    chosen = ((at, line) for at, line in stamped if span.has(at, line))
+        lines = stamped(last_lines(path, span.last + LEADING_MOST), path)
+        return _ascending(name, _last(lines, span))
+    lines = stamped(all_lines(folder, name, span.since), path)
+    chosen = ((at, line) for at, line in lines if span.has(at, line))
     return _ascending(name, _last(chosen, span) if span.last is not None else chosen)
 
 
@@ -145,8 +145,16 @@ def _ascending(name: str, stamped: Iterable[tuple[float, str]]) -> Iterator[Time
         yield latest, name, line
 
 
-def _stamped(lines: Iterable[str], path: Path) -> Iterator[tuple[float, str]]:
-    """Yield lines with their times; without any time in the log, when it was written last."""
+def stamped(
+    lines: Iterable[str], path: Path | None, latest: float = inf
+) -> Iterator[tuple[float, str]]:
+    """Yield lines with their times; without any time in the log, when it was written last.
+
+    Args:
+        lines: Of one service, the oldest first.
+        path: Its log; None: lines without any time are as old as `latest`.
+        latest: The latest time that lines without any time get.
+    """
     rest, leading, at = iter(lines), list[str](), None
     for line in rest:
         leading.append(line)
@@ -154,10 +162,7 @@ def _stamped(lines: Iterable[str], path: Path) -> Iterator[tuple[float, str]]:
         if at is not None or len(leading) >= LEADING_MOST:
             break
     if at is None:
-        try:
-            at = path.stat().st_mtime
-        except OSError:
-            at = 0.0
+        at = min(_written(path), latest)
     current = at
     for line in chain(((line) for line in leading), rest):
         own = unix_time(line)
@@ -165,7 +170,14 @@ def _stamped(lines: Iterable[str], path: Path) -> Iterator[tuple[float, str]]:
         yield current, line
 
 
-def _all_lines(folder: Path, name: str, since: float) -> Iterator[str]:
+def _written(path: Path | None) -> float:
+    try:
+        return inf if path is None else path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def all_lines(folder: Path, name: str, since: float) -> Iterator[str]:
     """Yield the lines that a log has now, of its rotated files too, the oldest first."""
     reader = LogReader(folder, lambda one: one == name, since=since)
     tries = 0

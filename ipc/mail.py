@@ -1,6 +1,7 @@
 """Posted messages, which outlast their sender: what travels, and how a client posts."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from msgspec import Raw
 from . import values
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .frames import joined
-from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Call, Entry
+from .messages import EMPTY_MAP, LONGEST_TIMEOUT, TRACE_MOST, Call, Entry
+from .tracing import TRACE, Sending
 
 if TYPE_CHECKING:
     from .caller import Caller
@@ -37,6 +39,7 @@ class PostedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str = ""  # NAME of the service that posted it
     key: str | None = None
     lane: str | None = None
+    trace: str = ""  # that it was posted in, as W3C Trace Context has it
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +66,7 @@ class PostRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: float | None = None  # seconds from now
     sender: str = ""
     lane: str | None = None  # messages of one lane are delivered one after the other
+    trace: str = ""  # that it is posted in, see `tracing`
 
 
 class EventPost(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +76,7 @@ class EventPost(msgspec.Struct, frozen=True, omit_defaults=True):
     payload: Raw
     sender: str = ""
     agent: str = ""  # delivered to this agent's services and to shared ones
+    trace: str = ""  # that it is posted in
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -96,7 +101,11 @@ def unpack_delivery(call: Call) -> tuple[PostedMessage, Call]:
     """
     (delivery,) = _delivery.decode(joined(call.args))
     args, kwargs = delivery.args, delivery.kwargs
-    inner = Call(call.id, delivery.method, args, kwargs, call.timeout, frames=call.frames)
+    inner = Call(
+        *(call.id, delivery.method, args, kwargs, call.timeout),
+        frames=call.frames,
+        trace=delivery.mail.trace[:TRACE_MOST],
+    )
     return delivery.mail, inner
 
 
@@ -129,8 +138,12 @@ async def post(
     )
     size = len(encoded[0]) + len(encoded[1]) + 4 * len(key or "") + 4 * len(lane or "")
     check_size(client, entry.name, method, size)
-    request = PostRequest(entry.name, method, *encoded, key, expires, client.name, lane)
-    message_id: str = await ask_mailbox(client, "post", request, str, key is not None)
+    with sending(client, entry.name, method) as sent:
+        request = PostRequest(
+            *(entry.name, method, *encoded, key, expires, client.name, lane), sent.trace
+        )
+        message_id: str = await ask_mailbox(client, "post", request, str, key is not None)
+        sent.message_id = message_id
     return message_id
 
 
@@ -138,9 +151,18 @@ async def post_event(client: "Caller", event: str, payload: Any) -> int:
     """Post an event to all services that ever subscribed to it; return how many they are."""
     encoded = encode_value(MAILBOX, "post_event", payload, "payload")
     check_size(client, MAILBOX, "post_event", len(encoded) + 4 * len(event))
-    request = EventPost(event, encoded, client.name, client.agent)
-    count: int = await ask_mailbox(client, "post_event", request, int, False)
+    with sending(client, event, EVENT) as sent:
+        request = EventPost(event, encoded, client.name, client.agent, sent.trace)
+        count: int = await ask_mailbox(client, "post_event", request, int, False)
     return count
+
+
+def sending(client: "Caller", service: str, method: str) -> AbstractContextManager[Sending]:
+    """Begin a message's span where traces are on; otherwise it is of the trace that work is in."""
+    producer = client.calls.producer
+    if producer is None:
+        return nullcontext(Sending(TRACE.get()))
+    return producer.sending(service, method)
 
 
 def check_postable(entry: Entry, method: str) -> None:

@@ -10,39 +10,39 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, assert_never
 
 import zmq
 from msgspec import Raw
 
+from . import (
+    declared_errors,  # noqa: F401 (garrison's own are known from here on)
+    messages,
+    sockets,
+)
 from . import frames as large
-from . import messages, sockets
+from .batching import Batching
 from .calls import Calls
 from .directory import Directory
-from .errors import (
-    UNANSWERED,
-    Fault,
-    OrderFailed,
-    ServiceLost,
-    SupervisorGone,
-    WireError,
-    from_fault,
-)
-from .hooks import WorkerHooks
+from .errors import Fault, ServiceLost, WireError, from_fault
+from .hooks import DirectHooks, WorkerHooks
 from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
-from .path_watch import PathWatch
+from .remote import BUS, CONTROL, RemoteSupervisor
+from .requests import Requests
+from .supervisor_watch import SupervisorWatch
 from .system import process_tree
 
 log = logging.getLogger(__name__)
 
 UNBLOCK_S = 0.02  # pause before the next attempt, where the router's queue to a peer was full
-REQUEST_S = 10.0  # default deadline of a request to the supervisor
-REQUEST_MARGIN_S = 2.0  # added to a request's own deadline, for a supervisor that is busy
 SYNC_AGAIN_S = 0.5  # until the next Sync, if none was answered
 LAST_ANSWERS_S = 0.02  # after the supervisor's end: what it had sent is read by then
 RESTARTED = "the router restarted"
 ACKNOWLEDGE_S = 1.0  # longest wait for the supervisor to acknowledge the last message
+
+RETURNED = frozenset({GONE, FULL})  # in the place of the source of what could not be delivered
 
 Handler = Callable[[Token, Any], None]
 
@@ -78,6 +78,8 @@ class Session:
         self.directory = Directory()
         send = send_data or self.send_data
         self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
+        if send_data is None:
+            self.calls.send_queued = self._send_queued
         self.ids = itertools.count(1)
         self.logs = ""  # the folder of the host's logs
         self.boot = ""  # id of the supervisor process that welcomed this one last
@@ -91,15 +93,14 @@ class Session:
         self.watchers: list[tuple[str, asyncio.Future[None]]] = []
         self.bus: Link | None = None
         self.control: Link | None = None
+        self.links: dict[Token, Batching] = {}  # of direct routes, by their addresses
+        self.direct: DirectHooks | None = None  # a worker's
         self.timer_at = float("inf")  # when the timer of deadlines is due
         self._timer: asyncio.TimerHandle | None = None
-        self._supervisor_pid = 0
-        self._supervisor = -1  # pidfd
-        self._elsewhere = False  # in another PID namespace, where its pid means nothing here
-        self._path_watch = PathWatch(self.loop, self.on_supervisor_end)
+        self._supervisor = SupervisorWatch(self.loop, self.on_supervisor_end)
         self._is_final = False  # this supervisor announced that no other will follow
         self._orphan_grace = 0.0
-        self._requests: dict[int, asyncio.Future[Any]] = {}
+        self._requests = Requests(self.send, self.ids, lambda: f"process {self._supervisor.pid}")
         self._welcomed: asyncio.Future[None] = self.loop.create_future()
         self._acknowledged: asyncio.Future[None] = self.loop.create_future()
         self.handlers = self._handlers()
@@ -119,30 +120,58 @@ class Session:
             messages.Frames: lambda source, message: self.malformed(),
             messages.Sync: lambda source, message: self.malformed(),  # only routers take it
             messages.Synced: self._on_synced,
+            messages.Barrier: self._on_barrier,
+            messages.Passed: self._on_passed,
         }
 
     # --- sockets ----------------------------------------------------------------------------
 
-    def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
-        """Connect both sockets; if `bus` is empty, the control socket alone."""
-        self._path_watch.path = control
+    def open(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        control: str,
+        bus: str,
+        curve: messages.CurveKeys | None = None,
+    ) -> None:
+        """Connect both sockets; if `bus` is empty, the control socket alone. With keys, over TCP to
+        a supervisor on another machine."""
+        self._supervisor.path = control
+        remote = self._supervisor.remote = self._new_remote(curve) if curve is not None else None
+        watch = {p: None if remote is None else partial(remote.watch, p) for p in (CONTROL, BUS)}
         # No size limit: a directory may be larger than what services may send each other.
-        control_socket = sockets.dealer(context, control, self.token, -1)
+        control_socket = sockets.dealer(
+            context, control, self.token, -1, curve=curve, watch=watch[CONTROL]
+        )
         self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
             size = -1 if self._limited_by_welcome else self.limits.max_message
-            bus_socket = sockets.dealer(context, bus, self.token, size, keep=True)
+            bus_socket = sockets.dealer(
+                context, bus, self.token, size, keep=True, curve=curve, watch=watch[BUS]
+            )
             callbacks = (self.on_bus, self.malformed, self._batch_limit)
             self.bus = Link(bus_socket, *callbacks, self._zero_copy, self.calls.posted)
+
+    def _new_remote(self, curve: messages.CurveKeys) -> RemoteSupervisor:
+        assert self._worker is not None  # programs have no keys
+        ask, broken = self._ask_router, self._worker.broken
+        return RemoteSupervisor(
+            curve.silence, lambda: self.boot, ask, self.on_supervisor_end, broken
+        )
+
+    def _ask_router(self) -> None:
+        if self.bus is not None and not self.closed:
+            self.bus.sync(messages.Sync(self.boot))
 
     def close(self) -> None:
         """Settle what is in flight and close both sockets."""
         self.closed, self.unreachable = True, "this program has left"
-        self._unwatch_supervisor()
-        self._fail_requests()
+        self._supervisor.close()
+        self._requests.fail()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
         if self._timer is not None:
             self._timer.cancel()
+        if self.direct is not None:
+            self.direct.close()
         for link in (self.bus, self.control):
             if link is not None:
                 link.close()
@@ -175,15 +204,21 @@ class Session:
     # --- the bus ----------------------------------------------------------------------------
 
     def send_data(self, token: Token, message: Data) -> None:
-        """Send a message to an incarnation."""
-        if self.bus is not None:
-            self.bus.send(token, message)
+        """Send a message to an incarnation, or over a direct route."""
+        link: Batching | None = self.links.get(token, self.bus)
+        if link is not None:
+            link.send(token, message)
+
+    def _send_queued(self, token: Token, least: int) -> None:
+        link: Batching | None = self.links.get(token, self.bus)
+        if link is not None:
+            link.send_queued(token, least)
 
     def on_bus(self, frames: list[bytes]) -> None:
         """Handle one message from the bus: `[source][batch]`, or one of ours that returned."""
         source = frames[0]
         try:
-            if source in {GONE, FULL}:
+            if source in RETURNED:
                 self._take_returned(source, *frames[1:3])
                 return
             if len(frames) == 2:
@@ -229,11 +264,23 @@ class Session:
 
     def _on_ended(self, source: Token, message: messages.Ended) -> None:
         if source == SUPERVISOR:
-            self.calls.ended(message.token, message.cause, self.now(), message.delivered)
+            if self.direct is None or not self.direct.ended(message):
+                self.lose(message)
             if self.bus is not None:
                 self.bus.forget(message.token)
             if self._worker is not None:
                 self._worker.peer_ended(message.token)
+
+    def lose(self, end: messages.Ended) -> None:
+        """Settle the calls that were sent to an ended incarnation through the router."""
+        self.calls.ended(end.token, end.cause, self.now(), end.delivered)
+
+    def _on_barrier(self, source: Token, message: messages.Barrier) -> None:
+        self.send_data(source, messages.Passed(message.number))
+
+    def _on_passed(self, source: Token, message: messages.Passed) -> None:
+        if self.direct is not None:
+            self.direct.passed(source, message.number)
 
     def _reject_call(self, source: Token, message: messages.Call) -> None:
         fault = Fault("InvalidCall", "program", message.method, "a program has no methods")
@@ -273,18 +320,23 @@ class Session:
                     self._worker.ordered(message)
                 elif isinstance(message, messages.Rejected):
                     self._on_rejected(message.reason)
+            case messages.AcceptDirect() | messages.GrantDirect() | messages.RevokeDirect():
+                if self.direct is not None:
+                    self.direct.ordered(message)
             case messages.Identify():
                 if self._worker is None:
                     self.send(messages.Join(WIRE, os.getpid(), True, process_tree.pid_namespace()))
             case messages.Farewell():
                 self._is_final = True
-                if self._supervisor < 0:  # it ended before this message was read, or is elsewhere
+                if (
+                    not self._supervisor.has_pidfd
+                ):  # it ended before this message was read, or is elsewhere
                     self.on_supervisor_end()
             case messages.Acknowledged():
                 if not self._acknowledged.done():
                     self._acknowledged.set_result(None)
             case messages.Answer():
-                self._take_answer(message)
+                self._requests.take(message)
             case _:
                 assert_never(message)
 
@@ -299,8 +351,9 @@ class Session:
         await self._welcomed
 
     def _welcome(self, message: messages.Welcome, is_next: bool) -> None:
+        self._supervisor.answered(CONTROL, message.boot)
         if is_next:
-            self._fail_requests()
+            self._requests.fail()
             self._change_router(message.syncs)
         self.boot = message.boot
         if message.syncs:
@@ -312,8 +365,7 @@ class Session:
         if self._limited_by_welcome:
             self.limits = message.limits
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
-        self._supervisor_pid = message.pid
-        self._elsewhere = not process_tree.is_pid_namespace(message.pid_namespace)
+        self._supervisor.welcomed(message.pid, message.pid_namespace)
         before = [entry.name for entry in self.directory]
         self.directory.replace(message.entries)
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
@@ -350,7 +402,10 @@ class Session:
         self.loop.call_later(SYNC_AGAIN_S, self._sync, boot)
 
     def _on_synced(self, source: Token, message: messages.Synced) -> None:
-        if source != SUPERVISOR or message.boot in {self._synced, ""}:
+        if source != SUPERVISOR:
+            return
+        self._supervisor.answered(BUS, message.boot)
+        if message.boot in {self._synced, ""}:
             return
         self._synced = message.boot
         self.calls.end_former(RESTARTED, self.now())
@@ -395,22 +450,13 @@ class Session:
 
     def watch_supervisor(self) -> None:
         """Have `on_supervisor_end` called as soon as the supervisor's process ends."""
-        self._unwatch_supervisor()
-        if self._elsewhere:
-            self._path_watch.start()
-            return
-        try:
-            self._supervisor = os.pidfd_open(self._supervisor_pid)
-        except OSError:
-            self.on_supervisor_end()
-            return
-        self.loop.add_reader(self._supervisor, self.on_supervisor_end)
+        self._supervisor.start()
 
     def on_supervisor_end(self) -> None:
         """Let calls wait for the next supervisor; where none will follow, end them."""
-        self._unwatch_supervisor()
+        self._supervisor.stop()
         if self._worker is None:
-            self._fail_requests()
+            self._requests.fail()
         if self._worker is not None or not (self._is_final or self.closed):
             self.calls.router_left()
             self.loop.call_later(LAST_ANSWERS_S, self._end_former, self.boot)
@@ -442,16 +488,7 @@ class Session:
     @property
     def is_alone(self) -> bool:
         """Return True if the supervisor that this process joined has ended."""
-        if self._elsewhere:
-            return not sockets.has_supervisor(self._path_watch.path)
-        return self._supervisor < 0 or process_tree.ended(self._supervisor, 0)
-
-    def _unwatch_supervisor(self) -> None:
-        self._path_watch.stop()
-        if self._supervisor >= 0:
-            self.loop.remove_reader(self._supervisor)
-            os.close(self._supervisor)
-            self._supervisor = -1
+        return self._supervisor.has_ended
 
     # --- requests to the supervisor ---------------------------------------------------------
 
@@ -459,34 +496,7 @@ class Session:
         self, verb: str, names: tuple[str, ...], timeout: float, options: dict[str, Any]
     ) -> Any:
         """Send a request to the supervisor; return its answer's data. See `Client.order`."""
-        number = next(self.ids)
-        answer = self._requests[number] = self.loop.create_future()
-        why, mark = str(options.pop("why", "")), process_tree.own_mark()
-        self.send(messages.Order(number, verb, names, timeout, options, mark, why))
-        try:
-            async with asyncio.timeout(timeout + REQUEST_MARGIN_S):
-                return await answer
-        except TimeoutError:
-            where = f"process {self._supervisor_pid}"
-            raise SupervisorGone(where, f"it gave no answer within {timeout:g} s") from None
-        finally:
-            self._requests.pop(number, None)
-
-    def _take_answer(self, answer: messages.Answer) -> None:
-        waiting = self._requests.get(answer.id)
-        if waiting is None or waiting.done():
-            return
-        if answer.ok:
-            waiting.set_result(answer.data)
-        else:
-            waiting.set_exception(OrderFailed(answer.code, answer.message, answer.data))
-
-    def _fail_requests(self) -> None:
-        """Fail the requests without an answer: the next supervisor does not know them."""
-        gone = f"process {self._supervisor_pid}"
-        for waiting in self._requests.values():
-            if not waiting.done():
-                waiting.set_exception(SupervisorGone(gone, UNANSWERED))
+        return await self._requests.request(verb, names, timeout, options)
 
     async def send_last(self, message: Upward, wait: float = ACKNOWLEDGE_S) -> None:
         """Send a message, wait until it is acknowledged or `wait` is over, and close."""

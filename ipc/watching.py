@@ -59,7 +59,7 @@ def _is_after(event: LogEvent, last: LogEvent) -> bool:
 
 
 async def lines(
-    session: Session, names: tuple[str, ...], number: int, follow: bool
+    session: Session, names: tuple[str, ...], number: int, follow: bool, poll: float = POLL_S
 ) -> AsyncIterator[tuple[str, str]]:
     """Yield the NAME and line of what services wrote; see `Client.logs`."""
     folder = logs_folder(session)
@@ -80,6 +80,6 @@ async def lines(
             if not found:
                 if session.closed:
                     return
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(poll)
     finally:
         tail.close()

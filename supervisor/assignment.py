@@ -1,5 +1,6 @@
 """Builds what a new worker is sent: its settings, environment, secrets and limits."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,26 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import PluginSource, Token, encode
 from garrison.ipc.tombstones import Tombstones
+from garrison.ipc.tracing import header_values
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
-from garrison.supervisor.config.environment import not_granted, service_environment
+from garrison.supervisor.config.environment import (
+    SecretFiles,
+    UnusableFile,
+    host_secret,
+    not_granted,
+    service_environment,
+)
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.plain import command_settings
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
+from garrison.supervisor.processes.inquiry import interpreter_stamp
 from garrison.supervisor.processes.post_mortem import flight_path
-from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
+from garrison.supervisor.processes.users import check_access, code_folders, resolve_user
 
 
 class CannotStart(Exception):
@@ -53,6 +63,8 @@ class AssignmentBuilder:
         still_running: Returns those of the processes that still run.
         report_error: Called with an error of this program.
         tombstones: Returns who was forgotten.
+        placed: Returns the node that a service's current incarnation is started on; empty: this
+            machine.
     """
 
     def __init__(
@@ -64,10 +76,12 @@ class AssignmentBuilder:
         still_running: Callable[[Sequence[Handle]], list[Handle]],
         report_error: Callable[[str, Exception], None],
         tombstones: Callable[[], Tombstones] = Tombstones,
+        placed: Callable[[Service], str] = lambda service: "",
     ) -> None:
         self._host, self._environ, self._endpoints = host, environ, endpoints
         self._source, self._still_running = source, still_running
         self._report_error, self._tombstones = report_error, tombstones
+        self._placed = placed
 
     def prepare(self, service: Service) -> PreparedStart:
         """Return what the current incarnation of a service is sent.
@@ -105,11 +119,15 @@ class AssignmentBuilder:
             self._endpoints.admit(token, uid)
             if uid >= 0:
                 of_user = account.environment
-                check_access(spec.name, account, required_folders(host.run, host.state))
-        found = service_environment(spec, self._environ, of_user=of_user)
+                code = code_folders(service.plugin.python)
+                check_access(spec.name, account, [(host.run, 1), (host.state, 1), *code])
+        foreign = service.plugin.python is not None
+        files = SecretFiles(self._environ)
+        found = service_environment(spec, self._environ, files.read, of_user, foreign)
         env, secrets = found.public, found.values
         character, withheld = character_for(spec, secrets)
         calls = spec.calls
+        traces = _traces(host, self._environ, files.read)
         assignment = messages.Assignment(
             name=spec.name,
             source=self._source(service.plugin),
@@ -118,7 +136,7 @@ class AssignmentBuilder:
             token=token,
             paths=self._paths(service, token, uid, data),
             environment=messages.WorkerEnvironment(messages.packed(env), messages.packed(secrets)),
-            config=spec.config,
+            config={**spec.config, **command_settings(spec)},
             plugin_config=service.plugin.config,
             timing=_timing(spec, host),
             calls=messages.CallLimits(
@@ -138,16 +156,23 @@ class AssignmentBuilder:
             task_errors=spec.supervision.task_errors.value,
             not_granted=not_granted(self._environ, found),
             tombstones=self._tombstones(),
+            traces=traces,
         )
-        record = start_record(spec, service.plugin, found.names, found.sources)
+        secrets = secrets | header_values(os.fsdecode(traces.headers))  # none is in a crash report
+        stamp = interpreter_stamp(service.plugin.interpreter)
+        plugin, stamps = service.plugin, files.stamps
+        record = start_record(spec, plugin, found.names, found.sources, stamp, stamps)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
 
     def _paths(self, service: Service, token: Token, uid: int, data: Path) -> messages.Paths:
-        run, spec = self._host.run, service.spec
-        control, bus = self._endpoints.paths(uid)
+        run, spec, curve = self._host.run, service.spec, None
+        if self._placed(service):
+            control, bus, curve = self._endpoints.admit_remote(token)
+        else:
+            control, bus = self._endpoints.paths(uid)
         lock = str(run / f"{spec.name}.service.lock") if _is_exclusive(service) else ""
         return messages.Paths(
-            control, bus, lock, str(flight_path(run, spec.name, token)), str(data)
+            control, bus, lock, str(flight_path(run, spec.name, token)), str(data), curve
         )
 
 
@@ -160,6 +185,23 @@ def _is_exclusive(service: Service) -> bool:
 def _restarted_by(service: Service) -> messages.RestartedBy | None:
     note = service.restarted_by
     return messages.RestartedBy(note.who, note.why, note.at) if note.verb else None
+
+
+def _traces(
+    host: HostSpec, environ: Mapping[str, str], read: Callable[[Path], bytes]
+) -> messages.TraceSettings:
+    """Return where traces go. What is wrong with their headers ends no service."""
+    if not host.traces:
+        return messages.TraceSettings()
+    name, headers, problem = host.traces_headers, "", ""
+    if name:
+        try:
+            headers = host_secret(name, environ, read)
+            problem = "" if headers else f"{name} is not set: export it where the supervisor starts"
+        except UnusableFile as error:
+            problem = f"the credential {name} {error}"
+    packed = os.fsencode(headers)
+    return messages.TraceSettings(host.traces, host.traces_ratio, packed, problem)
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
@@ -202,7 +244,10 @@ def record_on_disk(
     def record(name: str) -> StartRecord:
         if (spec := by_name.get(name)) is None:
             raise ConfigError("it has no such service any more", path=str(config.path))
-        found = service_environment(spec, environ)
-        return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
+        files = SecretFiles(environ)
+        found = service_environment(spec, environ, files.read)
+        plugin = config.plugins[spec.plugin]
+        stamp = interpreter_stamp(plugin.interpreter)
+        return start_record(spec, plugin, found.names, found.sources, stamp, files.stamps)
 
     return record

@@ -16,16 +16,20 @@ from garrison.supervisor.config.characters import (
     unused_fields,
     unused_secrets,
 )
+from garrison.supervisor.config.engine_spec import SUPERVISOR
 from garrison.supervisor.config.environment import (
     differing_sources,
     worker_environment,
 )
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.plain import is_without_command
 from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.control.accounts import account_problems, members
 from garrison.supervisor.lifecycle.dependencies import longest_stop
 from garrison.supervisor.lifecycle.limits import format_mib, too_small
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
 from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.programs import program_problem
 from garrison.supervisor.processes.users import (
     access_problem,
     code_folders,
@@ -37,6 +41,8 @@ from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_
 from .credentials import credential_problems, missing_credentials, where_to_get
 from .fitting import checked, configured_services
 from .reading import read_plugin
+
+OVERRIDDEN_SHOWN = 20  # keys of overlays
 
 
 @dataclass
@@ -66,6 +72,8 @@ class CheckReport:
         agents = self.config.agents.items()
         return {
             "config": str(self.config.path),
+            "files": [str(path) for path in self.config.files],
+            "overridden": self.config.overridden(),
             "home": str(self.config.host.home),
             "usable": self.usable,
             "plugins": list(self.config.plugins),
@@ -81,7 +89,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """Return the report as text."""
         names = ", ".join(spec.name for spec in self.services) or "none"
-        head = f"{self.config.path}: " + ("usable" if self.usable else "not usable as it is")
+        head = f"{self.config.shown}: " + ("usable" if self.usable else "not usable as it is")
         if self.usable and self.would_not_start:
             head += ", but not every service would start"
         return [
@@ -90,8 +98,18 @@ class CheckReport:
             *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.notes),
             f"{head}; services: {names}",
+            *self._file_lines(),
             *self._stop_lines(),
         ]
+
+    def _file_lines(self) -> Iterator[str]:
+        """Yield which files there are besides the first, and what overlays override."""
+        overridden = self.config.overridden()
+        if others := self.config.files[1:]:
+            yield f"with {', '.join(map(str, others))}"
+        yield from overridden[:OVERRIDDEN_SHOWN]
+        if (more := len(overridden) - OVERRIDDEN_SHOWN) > 0:
+            yield f"and {more} more keys of overlays; --json has all"
 
     def _stop_lines(self) -> Iterator[str]:
         """Yield how long an ordered stop may take, where it is the work of several services."""
@@ -134,11 +152,13 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.add_unstartable(warning)
     report.warnings += missing_credentials(report.services, credentials, secrets, environ)
     report.notes += _lacking(report.services, platforms)
+    report.notes += _without_nodes(config, report.services)
     report.warnings += exposed_folders(config.host)
     try:
         check_home(config.host, change=False)
     except UnsafeHome as error:
         report.errors.append(str(error))
+    report.errors += operator_problems(config)
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)
@@ -164,6 +184,16 @@ def _lacking(services: list[ServiceSpec], platforms: set[tuple[str, str]]) -> It
         yield (
             f"a message on {names} may be lost with a process that ends, because no mailbox is "
             "configured: add mailbox = {} under [plugins]"
+        )
+
+
+def _without_nodes(config: Config, services: list[ServiceSpec]) -> Iterator[str]:
+    """Yield a note if services name nodes or resources, and the host has no nodes."""
+    bound = [one.name for one in services if one.placement.pinned != SUPERVISOR]
+    if bound and not config.host.engine.has_nodes:
+        yield (
+            f"`node` and `resources` have no effect on {', '.join(bound)}: [engine] kind is "
+            '"local", so all services run on this machine'
         )
 
 
@@ -199,12 +229,24 @@ def _add_service(
         keys = report.config.key_path(spec.name, "working_directory")
         report.add_unstartable(str(report.config.error_at(keys, problem)))
     try:
-        worker_environment(spec, environ)
+        _, found = worker_environment(spec, environ)
+        lacking = [name for name in spec.environment.secrets if name not in found]
+        report.warnings += [
+            f"services.{spec.name}: a hook delivers nothing without its secret {name}, which is "
+            "not set"
+            for name in lacking
+        ]
     except StartError as error:
         no_file, names = error.reason.startswith("env_file"), spec.environment.secrets
         absent = [name for name in names if no_file or f"secret {name} " in error.reason]
         where = where_to_get(stated, absent)
         report.add_unstartable(f"{error.service} would not start: {error.reason}{where}")
+    if is_without_command(spec, report.config.plugins[spec.plugin]):
+        keys = report.config.section_path(spec.name)
+        text = f'{spec.name} would not start: write command = ["PROGRAM", "ARGUMENT"]'
+        report.add_unstartable(str(report.config.error_at(keys, text)))
+    if spec.plain.command:
+        report.warnings += _command_problems(report, spec, environ)
     with contextlib.suppress(StartError):
         for name, places in differing_sources(spec, environ).items():
             first, *others = places
@@ -212,6 +254,27 @@ def _add_service(
             key = report.config.key_path(spec.name, "secrets" if name in secrets else "env_file")
             text = f"{problem}; {spec.name} gets that of {first}"
             report.warnings.append(str(report.config.error_at(key, text)))
+
+
+def _command_problems(
+    report: CheckReport, spec: ServiceSpec, environ: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield why the programs of a plain command cannot be run; note that it would not start."""
+    folder = spec.limits.working_directory or Path.cwd()
+    public, account = {"PATH": environ.get("PATH", "")}, None
+    with contextlib.suppress(StartError):  # reported already
+        account = resolve_user(spec, report.config.host.state / "services" / spec.name)
+        of_user = account.environment if account is not None else None
+        public, _ = worker_environment(spec, environ, of_user=of_user)
+    keys = report.config.section_path(spec.name)
+    if problem := program_problem(spec.plain.command, folder, public, account):
+        text = f"{spec.name} would not start: {problem}"
+        report.add_unstartable(str(report.config.error_at((*keys, "command"), text)))
+    if not spec.plain.health_command:
+        return
+    if problem := program_problem(spec.plain.health_command, folder, public, account):
+        text = f"{spec.name} would be restarted again and again: {problem}"
+        yield str(report.config.error_at((*keys, "health_command"), text))
 
 
 def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:
@@ -233,7 +296,8 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
     needed += [(path, 5 if path.is_dir() else 4) for path in code_paths]
     folder = spec.limits.working_directory
     needed += [(folder, 1)] if folder is not None else []
-    problems = [access_problem(path, account, mode) for path, mode in (*needed, *code_folders())]
+    needed += code_folders(config.plugins[spec.plugin].python)
+    problems = [access_problem(path, account, mode) for path, mode in needed]
     errors = [str(config.error_at(keys, problem)) for problem in problems if problem]
     writable = next((one for one in code_paths if account.uid and may_write(one, account)), None)
     if writable is None:
@@ -243,6 +307,23 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
         "well, when it reads the plugin: make that user the owner of the code"
     )
     return errors, [str(config.error_at(keys, warning))]
+
+
+def operator_problems(config: Config) -> list[str]:
+    """Return the users and groups of `[host] operators` that are missing here, or shut out."""
+    teams, host = config.host.operators, config.host
+    found = [
+        str(config.error_at(("host", "operators", team, key), problem))
+        for team, key, problem in account_problems(teams)
+    ]
+    # The home and `run` are opened when the host starts; what is above them is not.
+    above = dict.fromkeys((host.home.parent, host.run.resolve().parent))
+    for team in teams:
+        for account in members(teams[team]):
+            problems = (access_problem(one, account) for one in above if one != host.home)
+            keys = ("host", "operators", team)
+            found += [str(config.error_at(keys, problem)) for problem in problems if problem]
+    return found
 
 
 def _code_beside(config: Config, spec: ServiceSpec) -> list[Path]:
@@ -256,5 +337,6 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
     """Read a plugin of a config in a process of its own."""
     spec = config.plugins[plugin]
     source = PluginSource(plugin, spec.use, str(config.path.parent))
-    read = read_plugin(source, environ, spec.config, config.sections(plugin))
+    sections, python = config.sections(plugin), spec.interpreter
+    read = read_plugin(source, environ, spec.config, sections, python)
     return checked(read, spec, config.plugins)

@@ -1,6 +1,7 @@
 """Builds the components of a supervisor and connects them; each gets only what it uses."""
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -8,6 +9,7 @@ from typing import TypeAlias
 import zmq
 
 from garrison.ipc.messages import Acknowledged, Token
+from garrison.ipc.sockets import key_holder
 from garrison.ipc.system import process_tree
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import BusRouter
@@ -16,9 +18,12 @@ from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.commands.base import CommandContext, PersonStores
+from garrison.supervisor.control.consoles import Consoles
+from garrison.supervisor.control.gate import OrderGate, open_for_operators
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
+from garrison.supervisor.control.stack_requests import StackRequests
 from garrison.supervisor.control.status import HostState, StatusReport
 from garrison.supervisor.crashes.recorder import CrashRecorder
 from garrison.supervisor.crashes.store import CrashStore
@@ -34,13 +39,19 @@ from garrison.supervisor.state.adoption import Adoption
 from garrison.supervisor.state.forgotten import ForgottenStore
 from garrison.supervisor.state.handover import Handover, Upgrade
 from garrison.supervisor.state.orders import OrderStore
+from garrison.supervisor.state.renames import RenameStore
 from garrison.supervisor.state.snapshot import Snapshot
 from garrison.supervisor.state.snapshot_writer import SnapshotWriter
 
 from .assignment import AssignmentBuilder
+from .counters import Counters
+from .direct_routing import FOR_TESTS, DirectRouting, mode_of
 from .dispatch import InputDispatcher
 from .effects import Effects
+from .helpers import HelperProcesses
+from .holding import HeldProcesses
 from .manager import ServiceManager
+from .places import OneMachine, Places
 from .plugins import PluginRegistry, RegistryHooks
 from .starts import StartScheduler
 from .takeover import Takeover
@@ -69,6 +80,7 @@ class Stores:
 
     orders: OrderStore
     accepted: AcceptedStore
+    renames: RenameStore
     former: Snapshot | None  # of a former supervisor; None: there was none
 
 
@@ -82,6 +94,7 @@ class Sockets:
     bus: BusRouter
     publisher: DirectoryPublisher
     followers: EventFollowers
+    direct: DirectRouting
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,7 @@ class Components:
     upgrade: Upgrade
     requests: RequestQueue
     dispatcher: InputDispatcher
+    places: Places
 
 
 # Makes an engine for a host: its settings, the environment of workers, and the pids of children of
@@ -109,6 +123,37 @@ EngineFactory: TypeAlias = Callable[[HostSpec, Mapping[str, str], set[int]], Eng
 def local_engine(host: HostSpec, environment: Mapping[str, str], others: set[int]) -> Engine:
     """Return the engine that runs workers on this machine."""
     return LocalEngine(host.run, host.logs, environment, host.orphan_grace, host.cgroups, others)
+
+
+def nodes_engine(
+    local: Engine,
+    socket: "zmq.Socket[bytes]",
+    host: HostSpec,
+    environment: Mapping[str, str],
+) -> Engine:
+    """Return the engine that runs workers on this machine and on nodes.
+
+    Args:
+        local: Runs those of this machine.
+        socket: That nodes connect to.
+        host: The settings of the host.
+        environment: The environment of its workers.
+    """
+    from .processes.node_set import NodeSettings  # not loaded by a host of one machine
+    from .processes.nodes import NodesEngine
+
+    settings = NodeSettings(
+        host.engine.lease,
+        host.orphan_grace,
+        host.cgroups,
+        host.log_bytes,
+        host.state,
+        host.logs,
+        environment,
+    )
+    engine = NodesEngine(local, settings)
+    engine.attach(socket, key_holder)
+    return engine
 
 
 def build(
@@ -131,7 +176,8 @@ def build(
         loop: What the loop does for components.
         make_engine: Makes the engine.
     """
-    return _Builder(config, environ, log, handover, loop, make_engine).build(stores)
+    services = ServiceTable(former_names=stores.renames.former, pause_of=stores.orders.pause_of)
+    return _Builder(config, environ, log, handover, loop, services, make_engine).build(stores)
 
 
 class _Builder:
@@ -144,18 +190,27 @@ class _Builder:
         log: EventLog,
         handover: Handover,
         loop: LoopHooks,
+        services: ServiceTable,
         make_engine: EngineFactory,
     ) -> None:
         host = config.host
         self._config, self._host, self._environ = config, host, environ
         self._log, self._loop = log, loop
-        self._boot, self._services = secrets.token_hex(8), ServiceTable()
+        self._boot, self._services = secrets.token_hex(8), services
+        self._counters = Counters(self._services.manifest_of, time.monotonic())
         self._machine = detect_capabilities(host.cgroups, process_tree.below())
         self._others = set(process_tree.children())  # children of this process, not the host's
         if handover.locks:
             self._others &= set(handover.others)
-        self._engine = make_engine(host, base_environment(environ), self._others)
+        environment = base_environment(environ)
+        self._engine = make_engine(host, environment, self._others)
         self._sockets = self._build_sockets()
+        if (engine_socket := self._sockets.endpoints.engine) is not None:
+            self._engine = nodes_engine(self._engine, engine_socket, host, environment)
+        self._places = self._build_places()
+        self._stacks = StackRequests(
+            self._sockets.publisher.send, lambda token: self._engine.dump(token, is_last=False)
+        )
         self._forgotten = ForgottenStore(host.home)
         self._crashes = CrashRecorder(
             CrashStore(host.state / "deaths"),
@@ -166,6 +221,7 @@ class _Builder:
             self._services.by_token,
             loop.add_task,
             loop.report_error,
+            self._counters.add_death,
         )
 
     def build(self, stores: Stores) -> Components:
@@ -181,8 +237,9 @@ class _Builder:
         )
         self._manager = self._build_manager(snapshots)
         adoption = Adoption(host, self._engine, sockets.endpoints, self._log)
-        upgrade = Upgrade(self._environ, self._others, sockets.bus)
-        requests = self._build_requests(snapshots, upgrade)
+        helpers = HelperProcesses(self._environ, self._others)
+        upgrade = Upgrade(self._environ, self._others, helpers, sockets.bus)
+        requests = self._build_requests(stores, snapshots, upgrade, helpers)
         return Components(
             self._services,
             self._engine,
@@ -195,12 +252,37 @@ class _Builder:
             upgrade,
             requests,
             self._build_dispatcher(adoption, requests),
+            self._places,
+        )
+
+    def _build_places(self) -> Places:
+        """Return where services run. Without nodes, nothing of placing is imported."""
+        if not self._host.engine.has_nodes:
+            return OneMachine()
+        from .placing import building
+
+        if not isinstance(self._engine, building.EngineOfNodes):
+            return OneMachine()
+        loop = self._loop
+        return building.build_placement(
+            self._host,
+            self._services,
+            self._engine,
+            self._log.record,
+            lambda service: self._manager.move(service),
+            loop.wake,
+            loop.report_unsaved,
+            self._environ,
+            self._others,
         )
 
     def _build_sockets(self) -> Sockets:
         host, log = self._host, self._log
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         endpoints = Endpoints(context, host, min(host.max_message, CONTROL_BYTES))
+        if host.engine.has_nodes:
+            endpoints.open_nodes(log.record)
+        open_for_operators(host, endpoints, log)
         control = ControlServer(endpoints.control, log)
         bus = BusRouter(endpoints.bus, control.reject, host.max_message, self._boot)
         publisher = DirectoryPublisher(
@@ -212,16 +294,19 @@ class _Builder:
             log,
             self._loop.on_program_left,
         )
+        mode = mode_of(host.direct, self._environ.get(FOR_TESTS))
+        direct = DirectRouting(mode, host.run, self._services, bus, publisher.send)
+        self._counters.direct_pairs = direct.pairs
         followers = EventFollowers(publisher.send)
         log.listeners.append(followers.publish_event)
-        return Sockets(context, endpoints, control, bus, publisher, followers)
+        return Sockets(context, endpoints, control, bus, publisher, followers, direct)
 
     def _build_plugins(self, accepted: AcceptedStore) -> PluginRegistry:
         loop, publisher = self._loop, self._sockets.publisher
         hooks = RegistryHooks(
             loop.add_services,
-            lambda specs: self._manager.take_specs(specs),
-            lambda specs, plugins: self._manager.respecify(specs, plugins),
+            lambda specs: self._manager.roster.take_specs(specs),
+            lambda specs, plugins: self._manager.roster.respecify(specs, plugins),
             lambda token: publisher.send(token, Acknowledged()),
             loop.add_task,
             loop.wake,
@@ -249,6 +334,7 @@ class _Builder:
             self._engine.left,
             loop.report_error,
             lambda: self._forgotten.tombstones,
+            self._places.node_of,
         )
         effects = Effects(
             self._engine,
@@ -259,8 +345,12 @@ class _Builder:
             self._crashes,
             assignments,
             self._machine,
+            self._counters,
+            sockets.direct,
             snapshots.touch,
+            snapshots.write,
             loop.wake,
+            self._places,
         )
         most, measure = self._host.starts_at_once, self._engine.measure_start
         return ServiceManager(
@@ -279,7 +369,13 @@ class _Builder:
             self._loop.add_task,
         )
 
-    def _build_requests(self, snapshots: SnapshotWriter, upgrade: Upgrade) -> RequestQueue:
+    def _build_requests(
+        self,
+        stores: Stores,
+        snapshots: SnapshotWriter,
+        upgrade: Upgrade,
+        helpers: HelperProcesses,
+    ) -> RequestQueue:
         loop, sockets = self._loop, self._sockets
         status = StatusReport(
             self._host,
@@ -291,6 +387,8 @@ class _Builder:
             loop.host_state,
             self._crashes.recent,
             self._plugins.read_disk,
+            sockets.direct.pairs,
+            self._places,
         )
         context = CommandContext(
             self._host,
@@ -304,12 +402,21 @@ class _Builder:
             self._crashes.until_written,
             snapshots.next_order,
             snapshots.record_order,
+            snapshots.record_pause,
+            stores.accepted,
             sockets.followers.add,
             loop.stop_host,
             upgrade.check_successor,
             snapshots.write,
             loop.begin_upgrade,
             PersonStores(self._forgotten, self._crashes.store),
+            self._stacks,
+            stores.renames,
+            self._counters,
+            HeldProcesses(self._services),
+            Consoles(),
+            helpers,
+            self._places,
         )
         hooks = RequestHooks(
             sockets.publisher.send,
@@ -319,7 +426,7 @@ class _Builder:
             loop.wake,
             loop.report_error,
         )
-        return RequestQueue(context, hooks)
+        return RequestQueue(context, hooks, OrderGate(self._host, self._services, self._log).admit)
 
     def _build_dispatcher(self, adoption: Adoption, requests: RequestQueue) -> InputDispatcher:
         sockets, loop = self._sockets, self._loop
@@ -333,6 +440,7 @@ class _Builder:
             self._plugins,
             adoption,
             requests,
+            self._stacks,
             loop.add_task,
             loop.wake,
             loop.report_error,

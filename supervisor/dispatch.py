@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Token
+from garrison.ipc.sockets import Peer
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import EventFollowers, RequestQueue
-from garrison.supervisor.control.server import ControlServer, Input
+from garrison.supervisor.control.server import CONTROL_S, ControlServer, Input
+from garrison.supervisor.control.stack_requests import StackRequests
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.state.adoption import Adoption
 
@@ -30,6 +32,8 @@ class InputDispatcher:
         manager: Takes the messages of workers.
         plugins: Takes the messages of processes that read plugins.
         adoption: Has workers that belong to no service.
+        requests: Takes orders.
+        stacks: Takes the stacks of workers.
         add_task: Starts a background task.
         wake: The next turn of the loop must not wait.
         report_error: Called with an error of this program.
@@ -46,48 +50,56 @@ class InputDispatcher:
         plugins: PluginRegistry,
         adoption: Adoption,
         requests: RequestQueue,
+        stacks: StackRequests,
         add_task: Callable[[Steps], None],
         wake: Callable[[], None],
         report_error: Callable[[str, Exception], None],
     ) -> None:
         self._control, self._publisher, self._bus = control, publisher, bus
-        self._followers, self._requests = followers, requests
+        self._followers, self._requests, self._stacks = followers, requests, stacks
         self._services, self._manager, self._plugins = services, manager, plugins
         self._adoption, self._add_task = adoption, add_task
         self._wake, self._report_error = wake, report_error
         self._joining: set[Token] = set()  # programs that are to be welcomed
         self._early: list[Input] = []  # inputs of unknown workers, before the adoption is over
 
-    def receive(self) -> None:
-        """Dispatch what has arrived, for a bounded time."""
-        for token, message in self._control.receive():
-            self._dispatch_safely(token, message)
+    def receive(self, seconds: float = CONTROL_S) -> bool:
+        """Dispatch what has arrived, for a bounded time; return whether it was beats alone."""
+        only_beats = True
+        for received in self._control.receive(seconds):
+            only_beats = only_beats and isinstance(received[1], messages.Beat)
+            self._dispatch_safely(received)
+        return only_beats
 
     def dispatch_early(self) -> None:
         """Dispatch what was kept until the engine had found the workers."""
         early, self._early = self._early, []
-        for token, message in early:
-            self._dispatch_safely(token, message)
+        for received in early:
+            self._dispatch_safely(received)
 
-    def _dispatch_safely(self, token: Token, message: messages.Upward | None) -> None:
+    def _dispatch_safely(self, received: Input) -> None:
+        token, message, peer = received
         try:
             if message is None:
                 self._on_connected(token)
             else:
-                self._dispatch(token, message)
+                self._dispatch(token, message, peer)
         except Exception as error:  # noqa: BLE001 (one message must not end the host)
             self._report_error(f"a {type(message).__name__}", error)
 
-    def _dispatch(self, token: Token, message: messages.Upward) -> None:
+    def _dispatch(self, token: Token, message: messages.Upward, peer: Peer) -> None:
         match message:
             case messages.Order():
-                self._requests.take(token, message)
+                self._requests.take(token, message, peer)
                 self._wake()
             case messages.Join():
                 self._on_join(token, message)
             case messages.Leave():
                 self._publisher.leave(token)
                 self.forget_program(token)
+            case messages.Stacks():
+                self._stacks.take(token, message)
+                self._wake()
             case _:
                 taken = self._plugins.on_message(token, message)
                 if not taken and not self._manager.on_message(token, message):
@@ -106,7 +118,7 @@ class InputDispatcher:
         """Keep an input that may come from a worker that the engine has yet to find."""
         early = self._manager.hold_starts
         if early and len(self._early) < EARLY_MOST:
-            self._early.append((token, message))
+            self._early.append(Input(token, message))
         return early
 
     def _on_unknown_worker(self, token: Token, message: messages.Upward) -> None:

@@ -20,6 +20,9 @@ from garrison.supervisor.processes.capabilities import (
 from garrison.supervisor.processes.engine import Engine
 
 from .assignment import AssignmentBuilder
+from .counters import Counters
+from .direct_routing import DirectRouting
+from .places import OneMachine, Places
 
 INSIDE_S = 1.0  # for calls in a service that ends by an order from inside: one may wait for it
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
@@ -31,6 +34,7 @@ class Effects:
 
     Args:
         touch: The snapshot on disk is out of date.
+        save: Writes the snapshot at once.
         wake: The next turn of the loop must not wait.
     """
 
@@ -42,9 +46,20 @@ class Effects:
     crashes: CrashRecorder
     assignments: AssignmentBuilder
     machine: Capabilities
+    counters: Counters
+    direct: DirectRouting
     touch: Callable[[], None]
+    save: Callable[[], object]
     wake: Callable[[], None]
+    places: Places = field(default_factory=OneMachine)
     _logged_limits: set[tuple[str, str]] = field(default_factory=set)
+
+    def fork(self, service: Service, assignment: bytes) -> None:
+        """Fork the worker of a service's current incarnation."""
+        token, limits = service.current.token, service.spec.limits
+        python = service.plugin.interpreter
+        self.places.put(service)
+        self.engine.fork(token, service.name, assignment, limits, python=python)
 
     def drain(self, service: Service) -> None:
         """Have a worker finish its calls and end."""
@@ -75,6 +90,7 @@ class Effects:
     def removed(self, name: str) -> None:
         """Publish that a service was taken out of the host."""
         self.log.record("service.removed", name)
+        self.counters.forget(name)
         self.publisher.removed(name)
         self.wake()
         self.touch()
@@ -82,11 +98,13 @@ class Effects:
     def publish_end(self, service: Service, cause: str) -> None:
         """Tell the peers of a worker why its process ended."""
         self.bus.mark_ended(service.current.token)
+        self.counters.ended(service.name)
         self.bus.set_cause(service.current.token, cause)
 
     def release(self, name: str, ended: Incarnation) -> None:
         """Give up the addresses of an incarnation that is gone."""
         self.endpoints.control.forget(ended.token)
+        self.direct.forget(name, ended.token)
         if ended.events:
             self.publisher.listed(name)
         if ended.token not in self.bus.connected:  # it sent nothing, so no peer needs a notice

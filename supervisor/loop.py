@@ -11,9 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from math import inf
-from typing import Any, assert_never
-
-import zmq
+from typing import assert_never
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
@@ -23,6 +21,7 @@ from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.control.server import CONTROL_S
 from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.order_note import NO_ORDER, OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.ordering import have_processes
@@ -37,16 +36,23 @@ from garrison.supervisor.state.home_watch import HomeWatch
 from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.ownership import exposed_folders
+from garrison.supervisor.state.renames import RenameStore
 from garrison.supervisor.state.snapshot import load_snapshot
 
 from . import signals
 from .components import Components, EngineFactory, LoopHooks, Stores, build, local_engine
+from .disk import DiskWatch
+from .inputs import Inputs
 from .processes import engine
+from .renaming import rename_added
 from .systemd import Systemd
 from .tasks import Steps, TaskSet
+from .trials import unfinished_trials
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way
 IDLE_S = 60.0  # longest wait
+END_S = 0.0002  # of a turn, for the control plane, until an end was announced
+GATHER_S = 0.004  # after a beat, for those of other workers: each turn of this loop costs the same
 ERRORS_MOST = 1000  # of the supervisor itself; with more, it is better to end
 
 
@@ -86,7 +92,7 @@ class Supervisor:
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
-        self._poller, self._polled = zmq.Poller(), list[int]()
+        self._inputs, self._gather_until = Inputs(), 0.0
         self._systemd = Systemd(environ)
         self._stop_timeout, self._kill_at = host.stop_timeout, inf
         self._tasks = TaskSet(self._report_error)
@@ -96,16 +102,18 @@ class Supervisor:
         orders, problem = load_orders(host.state)
         former, unreadable = load_snapshot(host.state)
         config, services = adoptable(config, former) if former is not None else (config, [])
-        accepted = AcceptedStore(host.state, self._report_unsaved)
+        accepted = self._accepted = AcceptedStore(host.state, self._report_unsaved)
         self._orders = OrderStore(host.state, orders, self._report_unsaved)
         hooks = self._hooks()
-        stores = Stores(self._orders, accepted, former)
+        self._renames = RenameStore(host, self._orders, accepted)
+        stores = Stores(self._orders, accepted, self._renames, former)
         parts = build(config, environ, log, handover, stores, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, *host.kept_logs)
+        self._disk = DiskWatch((host.home, host.state, host.logs), host.disk_low)
         self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
-        for damaged in filter(None, (problem, unreadable, accepted.problem)):
+        for damaged in filter(None, (problem, unreadable, accepted.problem, self._renames.problem)):
             log.record("state.damaged", problem=damaged)
         for exposed in exposed_folders(host):
             log.record("home.exposed", problem=exposed)
@@ -127,20 +135,14 @@ class Supervisor:
 
     def _take(self, parts: Components) -> None:
         self._services, self._engine, self._crashes = parts.services, parts.engine, parts.crashes
-        self._plugins, self._snapshots, self._manager = (
-            parts.plugins,
-            parts.snapshots,
-            parts.manager,
-        )
-        self._takeover, self._dispatcher, self.upgrade = (
-            parts.takeover,
-            parts.dispatcher,
-            parts.upgrade,
-        )
+        self._plugins, self._snapshots = parts.plugins, parts.snapshots
+        self._manager, self._places = parts.manager, parts.places
+        self._takeover, self._dispatcher = parts.takeover, parts.dispatcher
+        self.upgrade = parts.upgrade
         self._requests, sockets = parts.requests, parts.sockets
         self._context, self._endpoints = sockets.context, sockets.endpoints
         self._control, self._bus = sockets.control, sockets.bus
-        self._publisher = sockets.publisher
+        self._publisher, self._direct = sockets.publisher, sockets.direct
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -154,6 +156,7 @@ class Supervisor:
         self._engine.reap()  # what ended before
         self._add_task(self._register())
         self._add_task(self._until_settled())
+        self._add_task(unfinished_trials(self._accepted, self._plugins, self._requests.take))
         self._rotation.start()
         gc.freeze()  # a collection of all that is there by now would delay a turn
         try:
@@ -182,18 +185,25 @@ class Supervisor:
             self._home.identity.answer()
         if time.monotonic() >= self._home.due:
             self._watch_home()
+        if time.monotonic() >= self._disk.due and (happened := self._disk.turn(time.monotonic())):
+            self._log.record(happened[0], **happened[1])
         if wake in ready:
             self._on_signals(wake)
-        if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
-            self._dispatcher.receive()
+        self._read_engine(ready)  # ends come first, whatever the control plane has
+        settling = self._bus.settling
+        if settling or self._bus.waiting or not ready.isdisjoint(self._inputs.bus):
+            self._route(None if settling else ready)
+            self._bus.announce_ends()
+        if self._control.pending or not ready.isdisjoint(self._inputs.control):
+            only_beats = self._dispatcher.receive(END_S if self._bus.settling else CONTROL_S)
+            self._gather_until = time.monotonic() + GATHER_S if only_beats else 0.0
         if self._publisher.exit_poll.fileno() in ready:
             self._publisher.remove_ended_programs()
         if self._rotation.wake in ready:
             for event, name, data in self._rotation.events():
                 self._log.record(event, name, **data)
-        self._read_engine(ready)
-        self._route(ready)
         now = time.monotonic()
+        self._awake = self._awake or not ready.isdisjoint(self._places.descriptors())
         if now >= self._manager.due:
             self._manager.check_deadlines(now, self._turned_at)
         if self._awake or self._tasks or self._requests or now >= self._publish_due:
@@ -214,18 +224,29 @@ class Supervisor:
         if lowered := raise_descriptor_limit():
             self._log.record("descriptors.raised", lowered_to=lowered)
 
-    def _poll(self, wake: int) -> dict[Any, int]:
-        workers = self._engine.descriptors()
-        polled = [len(self._endpoints), *workers]
-        if polled != self._polled:  # a new poller only for other sockets
-            self._polled = polled
-            self._poller = zmq.Poller()
-            fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
-            fds += [self._endpoints.listeners.fileno(), self._home.identity.fileno()]
-            sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
-            for one in (*sockets, *fds, *workers):
-                self._poller.register(one, zmq.POLLIN)
-        return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
+    def _poll(self, wake: int) -> set[int]:
+        """Wait until there is more to do than to route, and route; return what is ready."""
+        lasting = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
+        lasting += [self._endpoints.listeners.fileno(), self._home.identity.fileno()]
+        changing = [*self._engine.descriptors(), *self._places.descriptors()]
+        self._inputs.watch(self._endpoints, lasting, changing)
+        wait, now = self._wait(), time.monotonic()
+        gathering = self._gather_until > now
+        self._inputs.hold_control(gathering)
+        until = min(now + wait, self._gather_until) if gathering else now + wait
+        ready = self._inputs.unread()  # what was sent since may have taken their signals
+        if ready or until <= now:
+            return ready | self._inputs.wait(0.0)
+        while now < until or self._bus.unread:
+            ready = self._inputs.wait(0.0 if self._bus.unread else until - now)
+            if not (ready or self._bus.unread) or not ready <= self._inputs.bus.keys():
+                return ready
+            if self._route(ready) or self._bus.trimmer.due < until:
+                return ready
+            now = self._turned_at = time.monotonic()
+            if self._bus.waiting:
+                until = min(until, now + AGAIN_S)
+        return set()
 
     def _wait(self) -> float:
         if self._awake or self._control.pending:
@@ -234,13 +255,14 @@ class Supervisor:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
         due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due, self._home.due)
-        due = min(due, self._systemd.due, self._kill_at)
+        due = min(due, self._systemd.due, self._kill_at, self._disk.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
     def _settle(self) -> None:
         """Start what can start, continue what waits, publish what changed."""
         self._awake = False
+        self._direct.check(time.monotonic())
         if not self._manager.stopping:
             self._manager.start_next()
         elif self._manager.stop_next():
@@ -276,7 +298,7 @@ class Supervisor:
     def _on_program_left(self, token: Token) -> None:
         self._dispatcher.on_program_left(token)
 
-    def _read_engine(self, ready: dict[Any, int]) -> None:
+    def _read_engine(self, ready: set[int]) -> None:
         due = self._engine.busy or time.monotonic() >= self._engine.due
         if due or any(fd in ready for fd in self._engine.descriptors()):
             for event in self._engine.turn():
@@ -301,12 +323,15 @@ class Supervisor:
                 self._manager.on_engine_event(event)
                 self._plugins.on_engine_event(event)
 
-    def _route(self, ready: dict[Any, int]) -> None:
-        arrived = not ready.keys().isdisjoint(self._endpoints.bus.all)
-        if arrived or self._bus.settling or self._bus.waiting:
-            for token in self._bus.route_pending():
-                self._manager.on_connected(token)
-            self._bus.announce_ends()
+    def _route(self, ready: set[int] | None) -> bool:
+        """Route what has arrived at these descriptors, or all; return True if that is not all."""
+        bus = self._inputs.bus
+        sockets = None if ready is None else [bus[fd] for fd in ready if fd in bus]
+        new = self._bus.route_pending(sockets)
+        for token in new:
+            self._manager.on_connected(token)
+        self._awake = self._awake or self._bus.pairs.has_new  # they may get a direct route
+        return bool(new) or self._awake or self._bus.settling
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -356,16 +381,20 @@ class Supervisor:
 
     def _add_services(self, specs: list[ServiceSpec]) -> None:
         new = self._plugins.new_services(specs)
-        self._manager.add_configured(new, specs, self._orders)
+        former = self._plugins.config.former
+        names = [service.name for service in new]
+        rename_added(self._renames, self._log, self._services, names, former)
+        self._manager.roster.add_configured(new, specs, self._orders)
         for service in new:
             if problem := self._plugins.config_problem(service.spec):
-                self._manager.refuse(service, problem)
+                self._manager.roster.refuse(service, problem)
 
     def _until_settled(self) -> Steps:
         """Record once that every service that was to be started runs or was given up."""
         while not self._plugins.finished or self._manager.is_settling():
             yield False
         self._settled = True
+        self._direct.sweep()
         gc.freeze()  # and the services stay, too
         if not self._manager.stopping:
             states = [service.state for service in self._services]
@@ -376,12 +405,14 @@ class Supervisor:
     def _host_state(self) -> HostState:
         return HostState(
             self._plugins.config.path,
+            self._plugins.config.paths,
             self._manager.stopping,
             self._plugins.finished,
             self._settled,
             self._control.rejected,
             self._plugins.rejected,
             self._plugins.preloader.refused,
+            self._disk.state,
         )
 
     def _stop_host(self, note: OrderNote) -> None:
@@ -398,7 +429,7 @@ class Supervisor:
 
     def _kill_late(self) -> None:
         """End the host although services still stop: `stop_timeout` is over."""
-        late = [service.name for service in self._services if has_process(service.state)]
+        late = [service.name for service in self._services.all() if has_process(service.state)]
         self._log.record("supervisor.stop_late", services=" ".join(late))
         self._kill_at, self._killed, self._done = inf, True, True
 
@@ -436,6 +467,8 @@ class Supervisor:
         else:
             self._close_for_good()
         self._systemd.close()
+        self._inputs.close()
+        self._places.close()
         self._engine.close()
         self._publisher.close()
         self._endpoints.close()
@@ -458,7 +491,7 @@ class Supervisor:
 
     def _close_for_good(self) -> None:
         killed = self._killed or self._signals > 1
-        kill = killed or self.failure is not None or have_processes(self._services)
+        kill = killed or self.failure is not None or have_processes(self._services.all())
         self._crashes.flush()
         self._engine.leave(kill=kill)
         self._snapshots.remove()

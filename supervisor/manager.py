@@ -7,15 +7,14 @@ events of processes, commands yield actions. Times are monotonic seconds.
 import random
 import signal
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
 
 from garrison.ipc import messages, sockets
-from garrison.ipc.messages import WIRES, State, Token
+from garrison.ipc.messages import WIRES, Join, Leave, Order, PluginRead, Stacks, State, Token
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
+from garrison.supervisor.config.spec import service_spec
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -24,10 +23,12 @@ from garrison.supervisor.lifecycle.actions import (
     EndFromInside,
     InjectFault,
     Ordered,
+    Pause,
+    Reload,
     Remove,
     RestartBound,
 )
-from garrison.supervisor.lifecycle.dependencies import bound_services, placed
+from garrison.supervisor.lifecycle.dependencies import bound_services
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.order_note import NO_ORDER
 from garrison.supervisor.lifecycle.ordering import (
@@ -43,26 +44,26 @@ from garrison.supervisor.lifecycle.policy import (
 )
 from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
 from garrison.supervisor.lifecycle.transitions import ended_by_itself, transition_data
-from garrison.supervisor.state.adoption import (
-    AdoptionPlan,
-    ending_unattended,
-    respecified,
-    started_after_snapshot,
-)
-from garrison.supervisor.state.orders import OrderStore
 
 from .assignment import CannotStart
 from .effects import Effects
 from .processes import engine
+from .reloads import Reloads
+from .roster import ServiceRoster
 from .starts import StartScheduler
 from .worker_reports import WorkerReports
 
 LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
 SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
 
-
 WorkerEvent: TypeAlias = (
-    engine.Forked | engine.NotForked | engine.Died | engine.Ended | engine.Gone | engine.Usage
+    engine.Forked
+    | engine.NotForked
+    | engine.Died
+    | engine.Ended
+    | engine.Gone
+    | engine.Usage
+    | engine.NodeChanged
 )
 
 
@@ -75,6 +76,7 @@ class ServiceManager:
         effects: What effects are performed with.
 
     Attributes:
+        roster: Adds and takes out services.
         due: When `check_deadlines` or `start_next` has something to do.
         stopping: Whether everything is being stopped.
         hold_starts: Whether starts wait, because running workers are still being adopted.
@@ -83,6 +85,8 @@ class ServiceManager:
     def __init__(self, services: ServiceTable, starts: StartScheduler, effects: Effects) -> None:
         self._services, self._starts, self._use = services, starts, effects
         self._reports = WorkerReports(services, effects)
+        self.roster = ServiceRoster(services, effects, self.apply, self._note_due)
+        self._reloads = Reloads(services, effects, self.apply, self._restart_bound)
         self._began = time.monotonic()
         self.due = inf
         self.stopping = False
@@ -98,6 +102,8 @@ class ServiceManager:
             event: What happened to it.
             crash_id: The id of the crash report, where the event is a crash that has one.
         """
+        if event is Event.STOP and not service.is_second:
+            self._reloads.abandon(service.name)
         before, now = service.child, time.monotonic()
         after, effect = step(before, event, now, random.random())
         if after is before:
@@ -110,8 +116,9 @@ class ServiceManager:
                 service.restarted_by = NO_ORDER  # a crash from here on is no order
                 service.current.extended = ""
             self._starts.note(service, before, event)
-            self._use.log.record("service.state", service.name, **data)
-            if ended_by_itself(before, event) and not self.stopping:
+            name = "service.reload" if service.is_second else "service.state"
+            self._use.log.record(name, service.name, **data)
+            if ended_by_itself(before, event) and not (self.stopping or service.is_second):
                 self._restart_bound(service.name)
         if (after.state, after.wanted) != (before.state, before.wanted):
             self._use.publisher.changed(service.name)
@@ -120,6 +127,11 @@ class ServiceManager:
         self.due = min(self.due, after.deadline)
         if effect is not None:
             self._perform_effect(service, effect)
+        if service.is_second:
+            self._reloads.follow(service)
+
+    def _note_due(self, at: float) -> None:
+        self.due = min(self.due, at)
 
     def perform(self, action: Action) -> None:
         """Perform what a command wants done."""
@@ -143,10 +155,15 @@ class ServiceManager:
                 self._use.removed(self._services.remove(name))
             case RestartBound(name):
                 self._restart_bound(name)
+            case Reload():
+                self._reloads.begin(action)
+            case Pause(name, note, paused):
+                self.roster.pause(self._services.services[name], note, paused)
             case Attach(name, pid):
                 self._services.services[name].terminal = pid
             case InjectFault(name, kind, number):
                 current = self._services.services[name].current
+                current.faulted = True
                 self._use.log.record("service.fault", name, fault=kind, pid=current.pid)
                 if number is not None:
                     self._use.engine.signal(current.token, number, group=False)
@@ -188,91 +205,41 @@ class ServiceManager:
             turned_at: When the last turn of the loop ended.
         """
         late = now - turned_at > LATE_S + max(self.due - turned_at, 0.0)
-        for service in list(self._services):
+        for service in self._services.all():
             if service.child.deadline > now:
                 continue
             if (later := self._starts.put_off(service)) is not None:
                 service.child = later
                 continue
-            unread = late and service.state is State.RUNNING  # its beats wait in the socket
+            unread = late or self._is_unheard(service)  # its beats wait in a socket
+            unread = unread and service.state is State.RUNNING
             self.apply(service, Event.BEAT if unread else Event.DEADLINE)
-        self.due = min((service.child.deadline for service in self._services), default=inf)
+        self.due = min((service.child.deadline for service in self._services.all()), default=inf)
+        self.due = min(self.due, self._use.places.due)
         self._use.wake()  # a start slot may have expired
 
-    # --- which services there are -------------------------------------------------------------
+    def _is_unheard(self, service: Service) -> bool:
+        """Return whether the machine of a service is as silent as the service.
 
-    def add(self, service: Service) -> None:
-        """Add a service; one that was restored with its incarnation keeps its address."""
-        self._services.services[service.name] = service
-        if token := service.current.token:
-            self._services.by_token[token] = service
-            self._use.bus.admit(token)
-        self.due = min(self.due, service.child.deadline)
-
-    def add_configured(
-        self, new: list[Service], specs: list[ServiceSpec], orders: OrderStore
-    ) -> None:
-        """Add services of the config, and start those that are to run.
-
-        Args:
-            new: The services.
-            specs: All services, in the order of the config.
-            orders: The operator's commands of earlier runs of the host.
+        Beats come four times within a watchdog. So a machine that was heard of half a watchdog
+        after the last one has no messages under way that a partition holds up.
         """
-        # Restored ones without a command too: the default of an earlier config was no order.
-        unordered = [one for one in self._services if one.state is State.REGISTERED]
-        for service in new:
-            self.add(service)
-        self._services.reorder(specs)
-        for service in unordered:
-            if orders.wants_start(service.name, service.spec.supervision.autostart):
-                self.apply(service, Event.START)
-        for service in new:
-            self._use.publisher.listed(service.name)
-            if orders.wants_start(service.name, service.spec.supervision.autostart):
-                self.apply(service, Event.START)
-            elif orders.is_stopped(service.name):
-                self.apply(service, Event.STOP)
-                service.reason = "stopped by order"
-                self._use.log.record("service.stays_stopped", service.name)
+        last = max(service.current.beat_at, service.child.since)
+        half = service.spec.supervision.watchdog / 2
+        return self._use.engine.heard_at(service.current.token) < last + half
 
-    def adopt(self, plan: AdoptionPlan, now: float) -> None:
-        """Bring the restored services in line with the processes that were found."""
-        for service, token, uid in plan.started_later:
-            self._services.by_token.pop(service.current.token, None)
-            service.child = started_after_snapshot(service.child, now)
-            service.current = Incarnation(token, started_at=now, uid=uid, adopting=True)
-            self.add(service)
-        for service in plan.ending:
-            service.child = ending_unattended(service.child, now)
-            self.due = min(self.due, service.child.deadline)
+    def move(self, service: Service) -> None:
+        """Restart a service on the node that was found for it."""
+        self.apply(service, Event.STOP)
+        self.apply(service, Event.START)
+        self._restart_bound(service.name)
 
-    def retry_failed(self) -> None:
-        """Start what was given up once more: the config may be better now."""
-        for service in self._services:
-            if service.state is State.FAILED and service.child.wanted:
-                self.apply(service, Event.START)
-
-    def refuse(self, service: Service, reason: str) -> None:
-        """Fail a service whose config is unusable, before a process is started for it."""
-        service.reason = reason
-        self.apply(service, Event.REFUSED)
-
-    def take_specs(self, specs: Iterable[ServiceSpec]) -> None:
-        """Take dependencies and placement from a new config: they hold for all services at once,
-        so that there is one order. All else is taken when a service is started by a command."""
-        by_name = {spec.name: spec for spec in specs}
-        for service in self._services:
-            if (new := by_name.get(service.name)) is not None:
-                service.child = replace(service.child, spec=placed(service.spec, new))
-
-    def respecify(self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]) -> None:
-        """Give restored services another spec: theirs does not fit their plugins."""
-        for spec in specs:
-            service = self._services.services.get(spec.name)
-            if service and service.spec != spec:
-                service.child, service.next_watchdog = respecified(service, spec)
-                service.plugin = plugins[spec.plugin]
+    def _leave_node(self, node: str) -> None:
+        """Move what may move from a node that ends; the rest stops in order, and waits for it."""
+        self._use.places.on_leaving(node)
+        for service in self._use.places.on_node(node):
+            if self._use.places.stays(service):
+                self.move(service)
 
     # --- starting and stopping everything -----------------------------------------------------
 
@@ -280,16 +247,18 @@ class ServiceManager:
         """Start queued services whose dependencies run, as far as start slots are free."""
         if self.hold_starts:
             return
+        self._use.places.settle()
         chosen, due = self._starts.next()
-        self.due = min(self.due, due)
+        self.due = min(self.due, due, self._use.places.due)
         for service in chosen:
             self.apply(service, Event.SLOT)
 
     def stop_next(self) -> bool:
         """Stop the services that no other depends on; return True once no process is left."""
+        self._reloads.abandon_all()
         for service in next_stops(self._services):
             self.apply(service, Event.STOP)
-        return not have_processes(self._services)
+        return not have_processes(self._services.all())
 
     def is_settling(self) -> bool:
         """Return True while a service is on its way to running or to being given up."""
@@ -325,7 +294,7 @@ class ServiceManager:
             service.terminal = 0  # it is for one incarnation
         service.current.uid, service.current.started = prepared.uid, prepared.record
         self._use.crashes.on_secrets(service.name, prepared.secrets)
-        self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
+        self._use.fork(service, prepared.assignment)
 
     def _not_started(self, service: Service, reason: str, permanent: bool) -> None:
         service.current.failing = messages.Failing("fork", reason, permanent=permanent)
@@ -336,7 +305,12 @@ class ServiceManager:
     # --- the engine's events ------------------------------------------------------------------
 
     def on_engine_event(self, event: WorkerEvent) -> None:
-        """Take what the engine reports of a worker."""
+        """Take what the engine reports of a worker, or of a node."""
+        if isinstance(event, engine.NodeChanged):
+            self._use.log.record(f"node.{event.change}", node=event.node, reason=event.reason)
+            if event.change == "leaving":
+                self._leave_node(event.node)
+            return
         if isinstance(event, engine.Died):
             self._use.bus.mark_ended(event.key, event.read)  # no more frames of it count
         service = self._services.by_token.get(event.key)
@@ -349,17 +323,19 @@ class ServiceManager:
                 self._use.publisher.changed(service.name)
             case engine.Forked(key, handle, unsupported):
                 current.handle = handle
+                if handle.node:  # known by now in any case, also one that no snapshot has
+                    self._use.endpoints.admit_remote(key)
                 self._use.engine.watch(key, service.spec.limits)
                 for problem in unsupported:
                     self._use.log_unsupported(service, problem)
                 self._use.touch()
-            case engine.NotForked(_, reason):
-                reason = f"it could not be forked: {reason}"
+            case engine.NotForked(_, reason, unusable):
+                reason = reason if unusable else f"it could not be forked: {reason}"
                 self._not_started(service, reason, permanent=False)
-            case engine.Ended(_, status, user_s, system_s, rss_bytes, oom, paused):
+            case engine.Ended(_, status, user_s, system_s, rss_bytes, oom, paused, words):
                 current.oom, current.paused = oom, paused
                 current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
-                self._on_ended(service, status)
+                self._on_ended(service, status, words)
             case engine.Gone(_, left):
                 self._on_gone(service, left)
             case engine.Usage(_, used):
@@ -369,8 +345,8 @@ class ServiceManager:
             case _:
                 assert_never(event)
 
-    def _on_ended(self, service: Service, status: int | None) -> None:
-        words = process_tree.describe(status)
+    def _on_ended(self, service: Service, status: int | None, words: str = "") -> None:
+        words = words or process_tree.describe(status)
         cause = service.cause(words)
         service.record_exit(status, words, cause, time.time())
         self._use.publish_end(service, cause)
@@ -412,6 +388,8 @@ class ServiceManager:
         current = service.current
         if current.adopting and not current.ended and not current.welcomed:
             current.welcomed = self._use.publisher.welcome(token)
+        elif current.welcomed and self._use.endpoints.control.is_remote(token):
+            self._use.publisher.welcome(token)  # its connection broke; by this it notices
         return True
 
     def on_message(self, token: Token, message: messages.Upward) -> bool:
@@ -441,7 +419,9 @@ class ServiceManager:
                     service.current.events = events
                     self._use.publisher.listed(service.name)
                     self._use.wake()
-            case messages.Join() | messages.Leave() | messages.Order() | messages.PluginRead():
+            case messages.DirectOpen() | messages.DirectRoute():
+                self._use.direct.on_message(token, message, time.monotonic())
+            case Join() | Leave() | Order() | PluginRead() | Stacks():
                 pass  # not a worker's; the server and the loop take them
             case _:
                 assert_never(message)
@@ -449,6 +429,7 @@ class ServiceManager:
 
     def _on_hello(self, service: Service, hello: messages.Hello) -> None:
         publisher, current = self._use.publisher, service.current
+        current.hello = hello
         if not hello.syncs:
             self._use.bus.connect_without_sync(current.token)
         if current.adopting:

@@ -79,6 +79,7 @@ class PluginRegistry:
         rejected: The parts of the config on disk that are not used, as it was when last read.
         finished: Whether what can be read has been read once.
         read: What was read, by plugin.
+        sections: The sections that each was read with.
         preloader: See there.
     """
 
@@ -101,7 +102,7 @@ class PluginRegistry:
         self.finished = False
         self.read: dict[str, PluginRead] = {}
         self._probes: dict[Token, PluginProbe] = {}
-        self._sections: dict[str, tuple[messages.Section, ...]] = {}  # that plugins were read with
+        self.sections: dict[str, tuple[messages.Section, ...]] = {}
         self._resumed = False
         self._unchecked: list[str] = []  # plugins whose config may be another since they were read
         self._outdated = False  # the launcher runs the code of another version
@@ -124,12 +125,13 @@ class PluginRegistry:
             source=self.source(spec),
             token=token,
             control=sockets.control_path(host.run),
-            env=messages.packed(base_environment(self._environ)),
+            env=messages.packed(base_environment(self._environ, foreign=bool(spec.python))),
             plugin_config=spec.config,
             sections=sections,
         )
         assignment = messages.encode_assignment(reading)
-        self._engine.fork(token, f"{plugin} (reading)", assignment, log=plugin)
+        name, python = f"{plugin} (reading)", spec.interpreter
+        self._engine.fork(token, name, assignment, log=plugin, python=python)
         return probe
 
     def until_done(self, *probes: PluginProbe) -> Steps:
@@ -169,8 +171,8 @@ class PluginRegistry:
                 probe.result = probe.result or Failing("read", words)
             case engine.Gone(key) if (probe := self._probes.pop(key, None)) is not None:
                 probe.done = True
-            case engine.NotForked(key, why) if (probe := self._probes.pop(key, None)) is not None:
-                text = f"no process could be forked to read it: {why}"
+            case engine.NotForked(key, why, unusable) if probe := self._probes.pop(key, None):
+                text = why if unusable else f"no process could be forked to read it: {why}"
                 probe.result = Failing("read", text)
                 probe.done = True
 
@@ -280,7 +282,7 @@ class PluginRegistry:
             if (found := probe.found) is not None:
                 name = probe.plugin.name
                 self.read[name] = msgspec.structs.replace(self.read[name], problems=found.problems)
-                self._sections[name] = probe.sections
+                self.sections[name] = probe.sections
         config, specs = self.fit(self.config)
         self._hooks.replace_specs(specs, config.plugins)
         self._use(config)
@@ -290,8 +292,7 @@ class PluginRegistry:
         return {name for name, read in self.read.items() if read.problems}
 
     def _is_known(self, plugin: str) -> bool:
-        """Return True if there is no need to read a plugin again: a config problem that was found
-        in it may be corrected by now."""
+        """Return True if a plugin was read, and found no problem, which may be corrected by now."""
         return plugin in self.read and not self.read[plugin].problems
 
     def _take_late(self, probe: PluginProbe) -> Steps:
@@ -329,7 +330,7 @@ class PluginRegistry:
         if (found := probe.found) is None:
             self._note_unreadable(name, probe.problem)
             return
-        self.read[name], self._sections[name] = found, probe.sections
+        self.read[name], self.sections[name] = found, probe.sections
         self._services.unreadable.pop(name, None)
         self._log.record("plugin.read", name, services=len(found.services))
         for manifest in found.services:
@@ -377,7 +378,7 @@ class PluginRegistry:
         Raises:
             ConfigError: The config does not fit, and there is no accepted one.
         """
-        read, sections = dict(self.read), dict(self._sections)
+        read, sections = dict(self.read), dict(self.sections)
         for name, probe in (newly or {}).items():
             if probe.found is not None:
                 read[name], sections[name] = probe.found, probe.sections
@@ -423,7 +424,7 @@ class PluginRegistry:
             ConfigError: It cannot be used, and there is no accepted one.
         """
         host = self.config.host
-        return load(self.config.path, host.home, self._environ, self._accepted.accepted)
+        return load(self.config.paths, host.home, self._environ, self._accepted.accepted)
 
     def read_disk(self) -> RecordOnDisk:
         """Read the config on disk; return a function: what a service would be started with now.
@@ -458,7 +459,7 @@ class PluginRegistry:
         yield from self._refresh()
         for name, probe in newly.items():
             if probe.found is not None:
-                self.read[name], self._sections[name] = probe.found, probe.sections
+                self.read[name], self.sections[name] = probe.found, probe.sections
         yield from self.preload()
 
     def add_services(self, specs: list[ServiceSpec]) -> None:
@@ -492,8 +493,8 @@ class PluginRegistry:
         yield from self.preloader.refresh(outdated)
 
     def preload(self) -> Steps:
-        """Have the launcher import what the host and the plugins want preloaded."""
-        plugins = [module for read in self.read.values() for module in read.preload]
-        yield from self.preloader.preload(
-            tuple(dict.fromkeys([*self.config.host.preload, *plugins]))
-        )
+        """Have the launcher of the host's own interpreter import what is to be preloaded."""
+        own = [name for name, one in self.config.plugins.items() if one.python is None]
+        plugins = [m for name in own if name in self.read for m in self.read[name].preload]
+        wanted = dict.fromkeys([*self.config.host.preloaded, *plugins])
+        yield from self.preloader.preload(tuple(wanted))

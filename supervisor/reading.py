@@ -17,7 +17,9 @@ from garrison.ipc.messages import (
     encode,
     packed,
 )
+from garrison.ipc.system.installed import installed_version
 from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.processes.inquiry import InterpreterProblem, ask
 
 from .probes import READ_S
 
@@ -29,6 +31,7 @@ def read_plugin(
     environ: Mapping[str, str],
     config: Mapping[str, Any] | None = None,
     sections: tuple[Section, ...] = (),
+    python: str = "",
 ) -> PluginRead | Failing:
     """Import a plugin in a process without secrets; return what it offers, or why it does not.
 
@@ -37,17 +40,24 @@ def read_plugin(
         environ: What the process is given a part of.
         config: The plugin's own, to be checked.
         sections: Those of its services, likewise.
+        python: The interpreter that reads it; empty: this process's own.
     """
+    environment = base_environment(environ, foreign=bool(python))
+    if python:
+        try:
+            ask(python, environment, installed_version())
+        except InterpreterProblem as error:
+            return Failing("read", str(error))
     reading = Reading(
         source=source,
         token=b"",
         control="",
-        env=packed(base_environment(environ)),
+        env=packed(environment),
         plugin_config=dict(config or {}),
         sections=sections,
     )
     try:
-        output, code = _run_reader(encode(reading), base_environment(environ))
+        output, code = _run_reader(python or sys.executable, encode(reading), environment)
     except subprocess.TimeoutExpired:
         return Failing("read", f"its import took longer than {READ_S:g} s")
     try:
@@ -56,7 +66,7 @@ def read_plugin(
         return Failing("read", f"its process ended with code {code} while it was read")
 
 
-def _run_reader(request: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
+def _run_reader(python: str, request: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
     """Run a reader; return its output and exit code. It ends with this process, however that ends.
 
     Raises:
@@ -65,7 +75,7 @@ def _run_reader(request: bytes, environment: Mapping[str, str]) -> tuple[bytes, 
     lifeline, held = os.pipe()  # only this process has the end that it holds
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "garrison.workers.process.probe", str(lifeline)],
+            [python, "-P", "-m", "garrison.workers.process.probe", str(lifeline)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -66,10 +66,11 @@ class Takeover:
         if self._former is not None:
             workers = [(one.name, one.current) for one in self._former.services]
             self._adoption.open_endpoints((name, own.token, own.uid) for name, own in workers)
+            self._adoption.admit_remote(own.token for _, own in workers if own.handle.node)
             self._plugins.resume(self._former.plugins, self._former.config)
         for position, (one, spec) in enumerate(adoptable):
             plugin = config.plugins[spec.plugin]
-            self._manager.add(restore_service(one, spec, plugin, position, now))
+            self._manager.roster.add(restore_service(one, spec, plugin, position, now))
         self._manager.hold_starts = True
         self._engine.adopt(inherited(self._former))
 
@@ -79,13 +80,13 @@ class Takeover:
             self._log.record("launcher.refused", problem=problem)
         stopping = self._former is not None and self._former.stopping
         plan = self._adoption.plan(list(self._services), found, stopping)
-        self._manager.adopt(plan, time.monotonic())
+        self._manager.roster.adopt(plan, time.monotonic())
         for token, name in plan.unclaimed:
             is_known = self._former is not None
             self._add_task(self._adoption.end_unclaimed(token, name, is_known))
         self._plugins.resume_preload(found.modules, found.outdated)
         if self._former is not None and self._plugins.config.digest != self._former.config:
-            self._manager.retry_failed()
+            self._manager.roster.retry_failed()
         if found.launchers or plan.adopted:
             self._log.record(
                 "supervisor.adopts",
@@ -112,4 +113,4 @@ class Takeover:
         """Wait until no worker of a former supervisor is in the way of a start."""
         while self._manager.hold_starts:
             yield False
-        yield from self._adoption.until_unknown_ended()
+        yield from self._adoption.until_ended(self._plugins.config.former.values())

@@ -1,10 +1,11 @@
 """What workers report of themselves while they run, start and end. Times are monotonic seconds."""
 
 import time
+from collections.abc import Sequence
 from typing import assert_never
 
 from garrison.ipc import messages
-from garrison.ipc.messages import State
+from garrison.ipc.messages import INCIDENTS, State
 from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.policy import WHY_DRAINED, Event, can_extend, extend
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
@@ -56,20 +57,37 @@ class WorkerReports:
 
     def _on_beat(self, service: Service, beat: messages.Beat) -> Event:
         current, by_token = service.current, self._services.by_token
-        current.record_beat(beat, time.monotonic())
+        now = time.monotonic()
+        current.record_beat(beat, now)
+        self._use.counters.add(service.name, beat.calls, beat.awaiting, now)
+        self._use.direct.on_beat(service, beat.calls, now)
         current.held_up_by = tuple(
             (one, by_token[one.source].name if one.source in by_token else "") for one in beat.held
         )
-        if time.monotonic() >= service.child.since + HELD_S:
+        if now >= service.child.since + HELD_S:
             self._log_held(service)
+        if event := service.record_link(beat.link):
+            data = {"reason": service.deaf} if service.deaf else {}
+            self._use.log.record(event, service.name, **data)
+        self._record_incidents(service, beat.incidents)
         return Event.BEAT
+
+    def _record_incidents(self, service: Service, found: Sequence[messages.Incident]) -> None:
+        """Record what a worker reports for its operator; each is in several heartbeats."""
+        for one in found:
+            if one.n <= service.current.incident or one.event not in INCIDENTS:
+                continue
+            service.current.incident = one.n
+            about = one.service if one.service in self._services.services else service.name
+            data = {"by": service.name} if about != service.name else {}
+            self._use.log.record(one.event, about, **{**one.data, **data, "reason": one.reason})
 
     def _on_health(self, service: Service, health: messages.Health) -> Event | None:
         if service.current.adopting or service.state is not State.RUNNING:  # outdated
             return None
-        if service.record_health(health, time.monotonic()):
-            data = {"problem": health.problem, "took_s": health.took_s}
-            self._use.log.record("service.unwell", service.name, **data)
+        if event := service.record_health(health, time.monotonic()):
+            data = {"problem": health.problem} if health.problem else {}
+            self._use.log.record(event, service.name, **data, took_s=health.took_s)
         return Event.UNWELL if health.problem else Event.WELL
 
     def _on_extend(self, service: Service, message: messages.Extend) -> None:

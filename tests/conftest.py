@@ -3,6 +3,7 @@
 import compileall
 import contextlib
 import faulthandler
+import functools
 import gc
 import os
 import shutil
@@ -36,16 +37,27 @@ hypothesis.settings.load_profile("garrison")
 SLOWEST_FIRST = ("soak", "chaos", "docs", "integration", "property", "unit")  # folders
 WORKERS_MOST = 8
 FOLDER = pytest.StashKey[Path]()  # of the file that says which tests share a process
-sys.dont_write_bytecode = False  # else each process rewrites the assertions of all tests anew
+# Else each process rewrites the assertions of all tests and of pytest's plugins anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+gc.disable()  # while thousands of tests are collected; hardly anything of that is garbage
 
 
-@pytest.fixture(autouse=True)
-def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
+# Hooks, not a fixture of each test: thousands of tests take less time than a fixture's setup.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a test that does not end."""
-    soak = request.node.get_closest_marker("soak") is not None
+    soak = item.get_closest_marker("soak") is not None
     if soak:
         faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
     with ending_within(LONGEST_SOAK if soak else LONGEST):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Fail a teardown that does not end."""
+    with ending_within(LONGEST):
         yield
 
 
@@ -75,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of processes for `-n auto`: one more than cores, as tests mostly wait.
+    """Return the number of processes for `-n auto`: two more than cores, as tests mostly wait.
 
     Single files run in this process, and so does what needs the machine for itself.
     """
@@ -86,7 +98,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     if all(Path(arg.partition("::")[0]).is_file() for arg in config.args):
         return 0
-    return min(len(os.sched_getaffinity(0)) + 1, WORKERS_MOST)
+    return min(len(os.sched_getaffinity(0)) + 2, WORKERS_MOST)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,11 +116,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Report the groups, and leave the tests out of the two garbage collections of each host."""
+    """Report the groups, and leave the tests out of later garbage collections."""
     if (file := getattr(session.config, "workerinput", {}).get("groups")) is not None:
         write_groups(Path(file), session.items)
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -135,10 +147,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _group_of(item: pytest.Item) -> str:
-    if item.path.is_relative_to(ROOT / "tests" / "unit") or "property" in item.path.parts:
-        return str(item.path.relative_to(ROOT / "tests"))
+    file = _in_tests(item.path)
+    if file.parts[0] in ("unit", "property"):
+        return str(file)
     shared = _shared_fixtures(item)
     return f"{item.path.stem}:{shared[0]}" if shared else ""
+
+
+@functools.cache
+def _in_tests(file: Path) -> Path:
+    return file.relative_to(ROOT / "tests")
 
 
 def _shared_fixtures(item: pytest.Item) -> list[str]:
@@ -152,7 +170,7 @@ def _shared_fixtures(item: pytest.Item) -> list[str]:
 
 
 def _order_of(item: pytest.Item) -> tuple[bool, int]:
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    folder = _in_tests(item.path).parts[0]
     place = SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
     alone = item.get_closest_marker("xdist_group")
     return (alone is None or alone.args[0] != "machine", place)

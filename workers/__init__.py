@@ -64,6 +64,7 @@ from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
 from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
+from .children.child_process import ChildProcess
 from .define_service import define_service
 from .library import load_library
 from .model_provider import ModelProvider
@@ -72,6 +73,7 @@ from .platform.commands import Command
 from .platform.messages import Heard, Outgoing, Sent
 from .platform.platform import Platform
 from .plugin import Plugin
+from .process_ended import ProcessEnded
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
 from .voice import voice_text
@@ -87,6 +89,7 @@ __all__ = [
     "Caller",
     "Character",
     "ChatMessage",
+    "ChildProcess",
     "Choice",
     "Command",
     "Component",
@@ -118,6 +121,7 @@ __all__ = [
     "PermanentFailure",
     "Platform",
     "Plugin",
+    "ProcessEnded",
     "Processed",
     "Provider",
     "ProviderResult",

@@ -170,6 +170,15 @@ class AgentRuntime:
         """Return the NAME of the provider that `use_model` would call now; "" if there is none."""
         return self._api.provider_of(model_type, fallback)
 
+    def model_offers(self) -> list[dict[str, Any]]:
+        """Return the providers of each model type as this service sees them, for operators.
+
+        Returns:
+            `model_type`, `service`, `priority`, `stream`, `tools`, `running`; and of its failures
+            in a row `failures`, `error` and `passed_over_s`, the seconds that are left, or None.
+        """
+        return self._api.model_offers()
+
     def use_model_stream(
         self,
         model_type: str,

@@ -10,6 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from garrison.ipc.client import ATTRIBUTION, CHAIN, DEADLINE
+from garrison.ipc.messages import ENDED_ITSELF, PROCESS_DONE
+
+from .children.children import Children
+from .process_ended import ProcessEnded
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +60,10 @@ class Background:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.children = Children()
         self.failed: asyncio.Future[None] = self._loop.create_future()  # holds a BackgroundFailure
         self.finished = asyncio.Event()  # the service ended itself: SystemExit without an error
+        self.finished_because = ENDED_ITSELF
 
     def spawn(
         self,
@@ -92,6 +98,12 @@ class Background:
             await work
         except asyncio.CancelledError:
             raise
+        except ProcessEnded as end:
+            if end.status:
+                self.fail(title, end)
+            else:
+                self.finished_because = PROCESS_DONE
+                self.finished.set()
         except SystemExit as end:
             if end.code in {None, 0}:
                 self.finished.set()
@@ -136,10 +148,11 @@ class Background:
         return tuple((task.get_name(), task.cancelling() > 0) for task in self._tasks)
 
     async def cancel(self) -> None:
-        """Cancel all tasks, and wait for their end, `CANCEL_S` at most."""
+        """Cancel all tasks, wait for their end, `CANCEL_S` at most, and end the processes."""
         self.ending = True
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_S)
+        await self.children.close()

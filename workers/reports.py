@@ -8,6 +8,8 @@ from typing import Any
 from garrison.ipc.caller import check_number
 from garrison.ipc.messages import Link, encodable
 
+from .incidents import Incidents
+
 FACTS_MOST = 16  # numbers that a service may report
 EXTENSION_MOST = 3600.0  # seconds, of one `extend`
 REASON_MOST = 200  # characters of its reason
@@ -25,6 +27,7 @@ class Reports:
         self.counts: Callable[[], Mapping[str, float]] = dict  # of garrison's own part of a service
         self.link: Callable[[], Link | None] = lambda: None  # of a platform
         self.extend: Callable[[float, str], None] = lambda seconds, reason: None
+        self.incidents = Incidents()
         self.warnings: dict[str, str] = {}  # likewise; in the order in which they came
         self._lock = threading.Lock()
 

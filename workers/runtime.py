@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Coroutine
+from asyncio.subprocess import DEVNULL
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from garrison.ipc.character import Character
 from garrison.ipc.client import ATTRIBUTION, DEADLINE, Client
@@ -23,9 +24,11 @@ from garrison.workers.agents.model_trace import count_cost, count_tokens
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.settings import Settings
 
+from . import pausing
 from .agent_runtime import AgentRuntime, Handler
 from .background import Background
 from .caller import CALLER, Caller
+from .children.child_process import ChildProcess, Stream
 from .reports import Reports
 
 T = TypeVar("T")
@@ -118,6 +121,16 @@ class Runtime(AgentRuntime):
         """
         return self._settings.get(key, default)
 
+    @property
+    def paused(self) -> bool:
+        """Return whether an operator has paused this service: calls and posted messages wait, and
+        `every` calls nothing. Work of its own that goes on by itself looks at this."""
+        return pausing.is_paused(self.client, self.name)
+
+    async def until_resumed(self) -> None:
+        """Return when this service is not paused; at once if it is not."""
+        await pausing.until_resumed(self.client, self.name)
+
     def ready(self, service: Any) -> None:
         """Report, from within a `start` that blocks while its connection lives, that the service
         runs. When that `start` returns or raises later, the service has crashed.
@@ -147,6 +160,48 @@ class Runtime(AgentRuntime):
                 is cancelled, or if work that was spawned before the service ran returns.
         """
         return self._background.spawn(work, name, essential)
+
+    async def process(
+        self,
+        command: Sequence[str | Path],
+        *,
+        scope: Literal["call", "service"] = "call",
+        idle: float | None = None,
+        stdin: Stream = DEVNULL,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+    ) -> ChildProcess:
+        """Start a process that ends, with all that it starts, when its scope does.
+
+        Args:
+            command: The program and its arguments, without a shell.
+            scope: "call": it ends with the call, or other task, that started it; "service": with
+                the service, also when that is killed.
+            idle: Seconds without a `process.use()` after which it ends; None: it may be idle.
+            stdin: Its standard input: `asyncio.subprocess.PIPE` or `DEVNULL`.
+            stdout: Its standard output: the same; None: the service's log, from which no secrets
+                are removed.
+            stderr: Its standard error, as `stdout`.
+            env: What its environment has besides PATH, HOME, language and the like. The service's
+                secrets are not in it.
+            cwd: The folder in which it starts; None: that of the service.
+
+        Raises:
+            OSError: It cannot be started.
+            RuntimeError: The service has 64 already, or stops.
+        """
+        return await self._background.children.start(
+            command,
+            scope,
+            idle,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=cwd,
+        )
 
     def report(self, **facts: float) -> None:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
@@ -191,6 +246,22 @@ class Runtime(AgentRuntime):
             text: The line; None, or an empty text, removes it.
         """
         self._reports.warn(key, text)
+
+    def incident(self, event: str, reason: str, service: str = "", **fields: str) -> None:
+        """Report what an operator is to know: an event of the host, on which hooks are run.
+
+        The same one is reported once in 60 seconds. It also works in a thread.
+
+        Args:
+            event: "answer.failed", "budget.reached", "mail.dead" or "task.paused".
+            reason: What happened, and why.
+            service: NAME of the service that it concerns; empty: this one.
+            fields: Further fields of the event, at most 8.
+
+        Raises:
+            ValueError: There is no such event.
+        """
+        self._reports.incidents.add(event, reason, service, fields)
 
     def extend(self, seconds: float, reason: str = "") -> None:
         """Move the deadline of a `start` or a `stop` that advances: it ends `seconds` from now.

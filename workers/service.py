@@ -145,17 +145,22 @@ class Service:
         return self.runtime.spawn(work, name, essential)
 
     def every(
-        self, seconds: float, work: Callable[[], Awaitable[Any] | Any]
+        self,
+        seconds: float,
+        work: Callable[[], Awaitable[Any] | Any],
+        while_paused: bool = False,
     ) -> "asyncio.Task[None]":
         """Call a function periodically until the service stops.
 
         The first call is after one period; calls never overlap. Missed ones, in a loop that stood
         still or during a call that took longer, are one call, and the next comes a period after
-        it. An exception is a crash of the service.
+        it, as are those that `garrison pause` held back. An exception is a crash of the service.
 
         Args:
             seconds: The period.
             work: `async def`, or a plain function, which runs in the event loop and must not block.
+            while_paused: Call it also while the service is paused: it keeps a connection or a file
+                in order, for example.
 
         Raises:
             ValueError: The period is not above 0.
@@ -170,6 +175,8 @@ class Service:
             ticks = Ticks(seconds, loop.time())
             while True:
                 await asyncio.sleep(max(ticks.due - loop.time(), 0))
+                if not while_paused:
+                    await self.runtime.until_resumed()
                 ticks.begin(loop.time())
                 result = work()
                 if inspect.isawaitable(result):

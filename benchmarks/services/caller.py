@@ -10,11 +10,12 @@ from garrison.ipc.messages import encode
 from garrison.workers import Plugin, Service
 
 BATCHED = Link.send
+SMALL: dict[str, Any] = {"text": "My mother takes care of me.", "room": "lobby", "number": 7}
 
 
 def alone(link: Link, peer: bytes, message: Any) -> None:
     """Send a message at once, whatever else this turn will send to the same peer."""
-    link._post([peer, encode([message])])
+    link._post(peer, [encode([message])])
     link._check_readable()
 
 
@@ -33,6 +34,30 @@ class Caller(Service):
             await echo.echo(text)
             times.append(time.perf_counter() - began)
         return times
+
+    async def small(self, name: str, count: int) -> list[float]:
+        """Return the time of each call with a small dict, made one after another."""
+        echo = self.runtime.get_service(name)
+        assert echo is not None
+        times: list[float] = []
+        for _ in range(count):
+            began = time.perf_counter()
+            await echo.value(SMALL)
+            times.append(time.perf_counter() - began)
+        return times
+
+    async def small_side_by_side(self, name: str, count: int, width: int) -> float:
+        """Return the time of so many calls with a small dict, `width` of them in flight."""
+        echo = self.runtime.get_service(name)
+        assert echo is not None
+
+        async def some() -> None:
+            for _ in range(count // width):
+                await echo.value(SMALL)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(some() for _ in range(width)))
+        return time.perf_counter() - began
 
     async def with_bytes(self, name: str, size: int, count: int) -> float:
         """Return the time of so many calls with that many bytes each way, one after another."""

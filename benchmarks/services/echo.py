@@ -12,7 +12,7 @@ BATCHED = Link.send
 
 def alone(link: Link, peer: bytes, message: Any) -> None:
     """Send a message at once, whatever else this turn will send to the same peer."""
-    link._post([peer, encode([message])])
+    link._post(peer, [encode([message])])
     link._check_readable()
 
 
@@ -24,6 +24,10 @@ class Echo(Service):
     async def echo(self, text: str) -> str:
         """Return the text."""
         return text
+
+    async def value(self, value: Any) -> Any:
+        """Return the value."""
+        return value
 
     async def same(self, data: bytes) -> bytes:
         """Return the bytes."""

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from garrison.ipc.tombstones import Tombstones
 
+from .curve_keys import CurveKeys
 from .types import NIL, Token
 
 
@@ -40,11 +41,13 @@ class Timing(Group, frozen=True):
 class Paths(Group, frozen=True):
     """Where a worker finds its sockets and files."""
 
-    control: str  # socket
-    bus: str  # socket
+    control: str  # socket; on a node tcp://HOST:PORT
+    bus: str  # likewise
     lock: str  # file; empty: other incarnations may run at the same time
     recorder: str = ""  # the flight recorder's file; empty: none
     data: str = ""  # folder of the service's own
+    curve: CurveKeys | None = None  # on a node: the keys of both sockets
+    lease: str = ""  # on a node: the file that says until when it may run, see `ipc.lease_page`
 
 
 class WorkerEnvironment(Group, frozen=True):
@@ -87,6 +90,15 @@ class WorkerLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     no_new_privs: bool = False
 
 
+class TraceSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a worker's traces go."""
+
+    address: str = ""  # of an OTLP collector; empty: there are no traces
+    ratio: float = 1.0  # of traces that begin in the worker: how many are recorded
+    headers: bytes = b""  # a secret: "name=value,name=value"
+    problem: str = ""  # why it has no headers
+
+
 class RestartedBy(msgspec.Struct, frozen=True):
     """The order that an incarnation was started by."""
 
@@ -121,6 +133,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
     not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
     tombstones: Tombstones = Tombstones()  # persons whom a restored backup must not bring back
+    traces: TraceSettings = TraceSettings()
 
 
 class Section(msgspec.Struct, frozen=True, omit_defaults=True):

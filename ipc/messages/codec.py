@@ -1,7 +1,5 @@
-"""Encodes and decodes messages; bytes that are no message raise WireError."""
+"""Decodes messages, and encodes assignments; bytes that are no message raise WireError."""
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,12 +9,7 @@ from garrison.ipc.errors import WireError
 from .assignment import Assignment, Group, Reading
 from .control import Downward, Upward
 from .data import Data
-
-encode = msgspec.msgpack.Encoder().encode
-
-# What msgspec raises on bytes that it cannot decode, besides its own errors
-BAD_BYTES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
-
+from .encoding import BAD_BYTES, encode
 
 # --- batches ------------------------------------------------------------------------------
 
@@ -106,21 +99,3 @@ def decode_assignment(frame: bytes) -> Assignment | Reading:
     for name, group in _GROUPS.items():
         fields[name] = group(**{key: fields.pop(key) for key in group.__struct_fields__})
     return Assignment(**fields)
-
-
-# --- text ---------------------------------------------------------------------------------
-
-
-def encodable(text: str) -> str:
-    """Return text that can be encoded: a lone surrogate, as in an odd file name, is escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def packed(env: Mapping[str, str]) -> dict[str, bytes]:
-    """Return an environment as it travels: its values need not be UTF-8, its names do."""
-    return {name: os.fsencode(value) for name, value in env.items() if name == encodable(name)}
-
-
-def should_log(count: int) -> bool:
-    """Return True for the first ten of many similar events, then for each thousandth."""
-    return count <= 10 or count % 1000 == 0

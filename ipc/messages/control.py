@@ -4,15 +4,16 @@ A frame of the control socket is `[peer][batch]`; a batch is a list of messages.
 added later comes last and has a default. Durations are seconds, sizes are bytes.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from garrison.ipc.marks import Identifier, Text
 
 from .assignment import CallLimits
-from .manifest import Entry, Manifest, State
-from .types import Duration, Generation, Token
+from .manifest import Entry, Manifest, Paused, State
+from .orders import Answer, Identify, Leave, Order
+from .types import Count, Duration, Generation, Token
 
 # --- from workers and programs to the supervisor ------------------------------------------
 
@@ -25,6 +26,9 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     generation: Generation
     pid: int
     syncs: bool = False  # it sends a Sync for each Welcome; an older release leaves this out
+    python: Text = ""  # the version of its Python; an older release leaves this out
+    garrison: Text = ""  # the version of its garrison, likewise
+    direct: bool = False  # it takes part in direct routes; an older release leaves this out
 
 
 class Join(msgspec.Struct, tag="join", frozen=True):
@@ -34,10 +38,6 @@ class Join(msgspec.Struct, tag="join", frozen=True):
     pid: int
     syncs: bool = False  # as in Hello
     pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
-
-
-class Leave(msgspec.Struct, tag="bye", frozen=True):
-    """A program leaves."""
 
 
 class Initialized(msgspec.Struct, tag="initialized", frozen=True):
@@ -109,6 +109,30 @@ class Link(msgspec.Struct, frozen=True):
     probe_problem: Text = ""  # why it is deaf, by that probe
 
 
+class CallCount(msgspec.Struct, frozen=True):
+    """Calls of one method that a worker has made and that ended, see `ipc.call_counts`."""
+
+    service: Identifier
+    method: Identifier
+    outcomes: tuple[Count, ...] = ()  # how many, in the order of `call_counts.OUTCOMES`
+    buckets: dict[int, Count] = {}  # how many took so long: bucket → calls
+    micros: Count = 0  # what they took in sum, in whole microseconds each
+
+
+# What a service may report for its operator: an event of the host.
+INCIDENTS = frozenset({"answer.failed", "budget.reached", "mail.dead", "task.paused"})
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """What a service reports for its operator; in several heartbeats, one of which may be lost."""
+
+    n: int  # its number in this incarnation, from 1
+    event: Identifier  # of INCIDENTS
+    reason: Text = ""
+    service: Identifier = ""  # NAME of the service that it concerns; empty: its own
+    data: dict[Identifier, Text] = {}
+
+
 class Beat(msgspec.Struct, tag="beat", frozen=True):
     """Heartbeat of the service's own loop."""
 
@@ -120,6 +144,9 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     warnings: tuple[Text, ...] = ()  # lines that `status` shows with a `!`
     threads: ThreadUse | None = None  # None: an older release
     link: Link | None = None  # of a platform
+    calls: tuple[CallCount, ...] = ()  # that ended since the last heartbeat
+    awaiting: dict[Identifier, Count] = {}  # NAME → calls to it that have not ended
+    incidents: tuple[Incident, ...] = ()
 
 
 class Failing(msgspec.Struct, tag="broken", frozen=True):
@@ -130,6 +157,11 @@ class Failing(msgspec.Struct, tag="broken", frozen=True):
     traceback: Text = ""
     permanent: bool = False  # a retry cannot succeed
     retry_s: Duration | None = None  # of a start: it is tried again then, and not before
+    of_process: bool = False  # a process that the service consists of ended: no exception
+
+
+ENDED_ITSELF = "it asked to end"  # reason of a Stopped
+PROCESS_DONE = "its command exited with code 0"  # likewise
 
 
 class Stopped(msgspec.Struct, tag="stopped", frozen=True):
@@ -174,16 +206,48 @@ class PluginRead(msgspec.Struct, tag="plugin_read", frozen=True):
     problems: tuple[ConfigProblem, ...] = ()
 
 
-class Order(msgspec.Struct, tag="order", frozen=True):
-    """A request of the command line. The supervisor sends one `Answer`, or several."""
+class StackFrame(msgspec.Struct, frozen=True):
+    """One call on a stack."""
 
-    id: int
-    verb: Identifier
-    names: tuple[Identifier, ...] = ()
-    wait: float = 0.0  # seconds until the answer is "timed out"
-    options: dict[Identifier, Any] = {}
-    mark: Identifier = ""  # of the incarnation whose process, or its child, gives the order
-    why: Text = ""
+    file: Identifier
+    line: int
+    function: Identifier
+
+
+class StackOf(msgspec.Struct, frozen=True):
+    """The stack of a thread or of an asyncio task, the innermost frame last."""
+
+    name: Text
+    frames: tuple[StackFrame, ...] = ()
+    left_out: int = 0  # outer frames beyond those that are sent
+    ident: int = 0  # of a thread, as the kernel names it
+    waits_for: Text = ""  # what a task awaits, where it has no frame
+
+
+class Stacks(msgspec.Struct, tag="stacks", frozen=True):
+    """The answer to a `ShowTasks` with a number: where the threads and the tasks are."""
+
+    number: int
+    threads: tuple[StackOf, ...] = ()
+    tasks: tuple[StackOf, ...] = ()
+    more_threads: int = 0  # beyond those that are sent
+    more_tasks: int = 0
+
+
+class DirectOpen(msgspec.Struct, tag="direct_open", frozen=True):
+    """The answer to an `AcceptDirect`: the worker listens for that caller."""
+
+    address: Token
+    problem: Text = ""  # why it does not
+
+
+class DirectRoute(msgspec.Struct, tag="direct_route", frozen=True):
+    """The state of a direct route, from its caller. Sent again to each next supervisor."""
+
+    address: Token
+    callee: Token
+    active: bool  # its calls go that way; False: the route is closed
+    problem: Text = ""  # why it was closed, where that was no order
 
 
 Upward: TypeAlias = (
@@ -200,6 +264,9 @@ Upward: TypeAlias = (
     | Subscribe
     | PluginRead
     | Order
+    | Stacks
+    | DirectOpen
+    | DirectRoute
 )
 
 
@@ -226,10 +293,6 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     def limits(self) -> CallLimits:
         """Return the limits of a program's calls."""
         return CallLimits(self.timeout, self.window, self.window_bytes, self.max_message)
-
-
-class Identify(msgspec.Struct, tag="introduce", frozen=True):
-    """The supervisor does not know this connection: send Hello or Join, as after a restart."""
 
 
 class Farewell(msgspec.Struct, tag="farewell", frozen=True):
@@ -263,6 +326,7 @@ class Changed(msgspec.Struct, tag="changed", frozen=True):
     generation: int
     token: Token
     reason: Text = ""  # why it does not run
+    paused: Paused | None = None
 
 
 class Drain(msgspec.Struct, tag="drain", frozen=True):
@@ -274,7 +338,12 @@ class Drain(msgspec.Struct, tag="drain", frozen=True):
 
 
 class ShowTasks(msgspec.Struct, tag="show_tasks", frozen=True):
-    """Heartbeats are missing: write the stacks of all asyncio tasks to the log."""
+    """Heartbeats are missing: write the stacks of all asyncio tasks to the log.
+
+    With a number, send them as `Stacks` instead. An older release writes them to the log.
+    """
+
+    number: int = 0
 
 
 class Acknowledged(msgspec.Struct, tag="noted", frozen=True):
@@ -284,15 +353,26 @@ class Acknowledged(msgspec.Struct, tag="noted", frozen=True):
     """
 
 
-class Answer(msgspec.Struct, tag="answer", frozen=True):
-    """The result of an `Order`; with `more`, another answer follows."""
+class AcceptDirect(msgspec.Struct, tag="accept_direct", frozen=True):
+    """To a callee: accept what one caller sends directly. Sent again by each next supervisor."""
 
-    id: int
-    ok: bool
-    data: Any = None
-    code: str = ""
-    message: str = ""
-    more: bool = False
+    address: Token  # of the route, random: the routing id that the caller connects under
+    caller: Token
+    path: str  # where this incarnation listens, the same for all callers
+
+
+class GrantDirect(msgspec.Struct, tag="grant_direct", frozen=True):
+    """To a caller: send the calls to one incarnation directly, once it answers there."""
+
+    address: Token
+    callee: Token
+    path: str
+
+
+class RevokeDirect(msgspec.Struct, tag="revoke_direct", frozen=True):
+    """To a caller: give up a direct route. To a callee: its caller has closed it."""
+
+    address: Token
 
 
 Downward: TypeAlias = (
@@ -307,4 +387,7 @@ Downward: TypeAlias = (
     | ShowTasks
     | Acknowledged
     | Answer
+    | AcceptDirect
+    | GrantDirect
+    | RevokeDirect
 )

@@ -12,7 +12,7 @@ from msgspec import Raw
 from garrison.ipc.errors import Fault
 from garrison.ipc.marks import Identifier, Text
 
-from .types import CallId, Chain, Credits, Name, Timeout, Token
+from .types import CallId, Chain, Credits, Name, Timeout, Token, Trace
 
 Frame: TypeAlias = bytes | Raw
 _encode = msgspec.msgpack.Encoder().encode
@@ -74,6 +74,7 @@ class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
     frames: bool = False  # the caller accepts frames; an older release leaves this out
     chain: Chain = ()  # the methods that led to it, outermost first: "service.method"
     attribution: Attribution | None = None  # the answer that it is a part of, if it is of one
+    trace: Trace = ""  # the trace that it is a part of, if it is of one
 
 
 class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):
@@ -128,6 +129,7 @@ class Ended(msgspec.Struct, tag=8, array_like=True, frozen=True):
     token: Token
     cause: Text
     delivered: int = -1  # of the receiver's batches to it: later ones were never run; -1: unknown
+    direct: int = -1  # the same of the receiver's batches on its direct route
 
 
 class Frames(msgspec.Struct, tag=9, array_like=True, frozen=True):
@@ -154,6 +156,34 @@ class Synced(msgspec.Struct, tag=11, array_like=True, frozen=True):
     boot: Identifier
 
 
+class Barrier(msgspec.Struct, tag=12, array_like=True, frozen=True):
+    """To a callee: answer with `Passed` once all that was sent before this has been read.
+
+    A caller that changes the way of its calls waits for that, so their order stays.
+    """
+
+    number: CallId
+
+
+class Passed(msgspec.Struct, tag=13, array_like=True, frozen=True):
+    """The answer to a `Barrier`."""
+
+    number: CallId
+
+
 Data: TypeAlias = (
-    Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended | Frames | Sync | Synced
+    Call
+    | Reply
+    | Failed
+    | Refused
+    | Cancel
+    | Item
+    | Done
+    | Credit
+    | Ended
+    | Frames
+    | Sync
+    | Synced
+    | Barrier
+    | Passed
 )

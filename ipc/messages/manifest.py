@@ -101,6 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     gate: bool = False  # it has its plugin's gate, which may refuse messages
     task_workers: tuple[Identifier, ...] = ()  # names of the tasks that it runs
     secrets: dict[Identifier, Text] = {}  # NAMEs that its class states → where to get each
+    serves_paused: bool = False  # it takes calls while it is paused, and holds back its own work
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""
@@ -113,6 +114,14 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         known = [one.name for one in self.methods]
         close = get_close_matches(method, known, n=1)
         return "no such method" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+class Paused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A service that is paused: it runs, and takes nothing."""
+
+    words: Text = ""  # by whom, since when, and how to end it
+    refuses: bool = False  # calls to it fail; otherwise they wait
+    token: Token = b""  # of its incarnation, by which its own calls are known
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,3 +138,5 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     events: tuple[str, ...] = ()  # its subscriptions
     agent: str = ""  # NAME of its agent; empty: it is shared by all agents
     reason: Text = ""  # why it does not run
+    former: tuple[str, ...] = ()  # the NAMEs that it had before; what was posted to them is its own
+    paused: Paused | None = None

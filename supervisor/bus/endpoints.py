@@ -1,4 +1,4 @@
-"""The supervisor's ROUTER sockets: a pair for its own user, and a pair for each other user.
+"""The supervisor's ROUTER sockets: a pair for its own user, for each other user, and for nodes.
 
 The sockets of another user belong to that user by owner and mode, and only incarnations that run as
 that user have an address there. So the kernel has verified the sender before a message is read. An
@@ -7,15 +7,20 @@ address is known to one ROUTER alone, so no peer at another ROUTER can receive w
 
 import re
 from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from garrison.ipc import sockets
+from garrison.ipc.listeners import ListenerSet
 from garrison.ipc.messages import Token
 from garrison.supervisor.config.host_spec import HostSpec
-from garrison.supervisor.state.home import grant_access
+from garrison.supervisor.state.home import grant_access, grant_passage
 
-from .listeners import ListenerSet
+if TYPE_CHECKING:
+    from .node_endpoints import NodeEndpoints, RemotePaths
 
 USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # names of sockets, see `sockets.control_path`
 USERS_MOST = 250
@@ -33,6 +38,9 @@ class RouterSet:
         own: The same.
         all: All ROUTERs.
         router_of: The ROUTER of an address, where that is not `own`.
+        operators: The ROUTER of other users who may give some orders; None: there are none.
+        remote: The ROUTER of workers on nodes; None: there are no nodes.
+        forgotten: Called with each address that was removed.
     """
 
     def __init__(self, own: "zmq.Socket[bytes]") -> None:
@@ -40,6 +48,9 @@ class RouterSet:
         self.all: tuple[zmq.Socket[bytes], ...] = (own,)
         self._users: dict[int, zmq.Socket[bytes]] = {}
         self.router_of: dict[Token, zmq.Socket[bytes]] = {}
+        self.operators: zmq.Socket[bytes] | None = None
+        self.remote: zmq.Socket[bytes] | None = None
+        self.forgotten: Callable[[Token], None] = lambda token: None
         self._former: deque[Token] = deque(maxlen=FORMER)
 
     def add(self, uid: int, router: "zmq.Socket[bytes]") -> None:
@@ -47,17 +58,39 @@ class RouterSet:
         self._users[uid] = router
         self.all = (*self.all, router)
 
+    def add_operators(self, router: "zmq.Socket[bytes]") -> None:
+        """Add the ROUTER of other users who may give some orders."""
+        self.operators = router
+        self.all = (*self.all, router)
+
+    def add_remote(self, router: "zmq.Socket[bytes]") -> None:
+        """Add the ROUTER of workers on nodes."""
+        self.remote = router
+        self.all = (*self.all, router)
+
     def admit(self, token: Token, uid: int) -> None:
         """Assign an address to a user's ROUTER, which was added before."""
         self.router_of[token] = self._users[uid]
+
+    def admit_remote(self, token: Token) -> None:
+        """Assign an address to the ROUTER of nodes, which was added before."""
+        assert self.remote is not None
+        self.router_of[token] = self.remote
+
+    def is_remote(self, token: Token) -> bool:
+        """Return whether an address belongs to a worker on a node."""
+        return self.remote is not None and self.router_of.get(token) is self.remote
 
     def forget(self, token: Token) -> None:
         """Remove an address: later messages from it are rejected."""
         if self.router_of.pop(token, None) is not None:
             self._former.append(token)
+            self.forgotten(token)
 
     def at(self, token: Token) -> "zmq.Socket[bytes]":
         """Return the ROUTER of an address."""
+        if self.operators is not None and sockets.is_operator_token(token):
+            return self.operators
         return self.router_of.get(token, self.own)
 
     def is_former(self, token: Token) -> bool:
@@ -69,6 +102,8 @@ class RouterSet:
 
         The supervisor's own ROUTER is trusted: its user, and root, can do anything here.
         """
+        if router is self.operators:
+            return sockets.is_operator_token(token)
         return router is self.own or self.router_of.get(token) is router
 
 
@@ -89,15 +124,73 @@ class Endpoints:
         for stale in host.run.glob("[bc][0-9]*.sock*"):
             if USERS.fullmatch(stale.name):  # of a former supervisor; created again when needed
                 stale.unlink(missing_ok=True)
+        Path(sockets.operators_path(host.run)).unlink(missing_ok=True)  # likewise
         self._uids: set[int] = set()
+        self.nodes: NodeEndpoints | None = None
+        self.operators = False
         self.control = RouterSet(sockets.router(context, control_bytes))
         self.bus = RouterSet(sockets.router(context, host.max_message))
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.listeners = ListenerSet([(self.control.own, control), (self.bus.own, bus)])
 
+    def open_nodes(self, record: Callable[..., Any]) -> None:
+        """Create the sockets for other machines.
+
+        Args:
+            record: Records an event.
+
+        Raises:
+            GarrisonError: They cannot be created.
+        """
+        from .node_endpoints import NodeEndpoints  # not loaded by a host of one machine
+
+        self.nodes = nodes = NodeEndpoints(self._context, self._host, self._control_bytes, record)
+        self.control.add_remote(nodes.control)
+        self.bus.add_remote(nodes.bus)
+        self.control.forgotten = nodes.forget
+        self.listeners.add_other([nodes.zap.fileno()], nodes.zap.turn)
+        self.listeners.add_other(nodes.listeners.filenos(), nodes.listeners.turn)
+
+    @property
+    def engine(self) -> "zmq.Socket[bytes] | None":
+        """Return the ROUTER of nodes; None: there are none."""
+        return None if self.nodes is None else self.nodes.engine
+
+    def admit_remote(self, token: Token) -> "RemotePaths":
+        """Give an incarnation on a node an address; return what it needs to connect."""
+        assert self.nodes is not None
+        self.control.admit_remote(token)
+        self.bus.admit_remote(token)
+        return self.nodes.admit(token)
+
     def __len__(self) -> int:
         """Return the number of users besides the supervisor's own."""
         return len(self._uids)
+
+    def open_operators(self, uids: Iterable[int], gids: Iterable[int]) -> None:
+        """Create the socket of the users who may give some orders, and let them reach it.
+
+        Raises:
+            OSError: It cannot be created.
+        """
+        self.operators = True
+        grant_passage(self._host)
+        router = sockets.operators_router(self._context, uids, gids)
+        try:
+            path = sockets.operators_path(self._host.run)
+            self.listeners.add(router, path, mode=sockets.OPERATORS_MODE)
+        except BaseException:
+            self.listeners.remove(router)
+            router.close(linger=0)
+            raise
+        self.control.add_operators(router)
+
+    def restore_access(self) -> None:
+        """Let other users reach their sockets again, in folders that were made anew."""
+        if self._uids:
+            grant_access(self._host)
+        if self.operators:
+            grant_passage(self._host)
 
     def admit(self, token: Token, uid: int) -> None:
         """Give an incarnation an address at its user's ROUTERs; a negative uid is our own user.
@@ -142,6 +235,8 @@ class Endpoints:
     def close(self) -> None:
         """Close all sockets; their files stay."""
         self.listeners.close()
+        if self.nodes is not None:
+            self.nodes.close()
         for plane in (self.control, self.bus):
             for router in plane.all:
                 router.close()
@@ -149,3 +244,5 @@ class Endpoints:
     def unlink(self) -> None:
         """Remove the sockets' files, apart from those of other processes."""
         self.listeners.unlink()
+        if self.nodes is not None:
+            self.nodes.file.unlink(missing_ok=True)

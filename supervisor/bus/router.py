@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 
@@ -20,10 +20,13 @@ from garrison.ipc.messages import (
     decode_data,
     encode,
 )
+from garrison.ipc.sockets import EVENTS, NOBLOCK, POLLIN, RCVMORE
 from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
-from .routes import Frames, PeerTable, route
+from .routes import PLAIN, Frames, PeerTable, route
+
+Socket: TypeAlias = "zmq.Socket[bytes]"
 
 TURN_S = 0.002  # of one turn, so that ends and requests are handled during any flood
 SETTLE_S = 0.001  # after a process ended: its last messages are read by then if the bus is empty
@@ -33,7 +36,11 @@ WAITING_BYTES = 64 * 1024 * 1024  # queued for one peer that does not read, or o
 ALL_WAITING_BYTES = 4 * WAITING_BYTES  # queued for all such peers together
 MESSAGE_BYTES = 256  # memory of a queued message besides its frames: most of it if they are tiny
 JOIN_S = 2.0  # for a sender on the bus to join
+NOTHING = encode([])  # a batch that has no effect
 UNKNOWN, UNKNOWN_MOST = "an unknown sender on the bus", 256  # of which a time is kept
+NO_ADDRESS: Token = b"-"  # of a sender whose key is another's
+REMOTE_BY_S = 1.0  # as ANNOUNCE_BY_S, for a process on a node: its connection has ended by then
+PROBE_S = 0.01  # between two looks whether that connection has ended
 AGAIN_S = 0.005  # before the next attempt to send to a peer whose queue was full
 
 
@@ -59,7 +66,10 @@ class BusRouter:
         connected: Those that may send and receive: their Sync was read. A member of an older
             release sends none: its Hello and its connection were seen.
         carried: Messages that were routed.
+        direct_address: Returns the address of a pair's direct route; empty if it has none.
         pairs: Which members have sent to which.
+        unread: Sockets that were used since they were found empty: they may have messages without
+            a signal at their descriptors.
     """
 
     def __init__(
@@ -79,10 +89,14 @@ class BusRouter:
         self._unknown: dict[Token, tuple[float, int]] = {}  # no members; since when, messages
         self._departed: deque[Token] = deque(maxlen=DEPARTED)
         self._ending: dict[Token, tuple[float, str]] = {}  # since when; the cause once known
+        self._open: dict[Token, float] = {}  # of `_ending`, on nodes: when to look at them again
         self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
         self._empty_at = 0.0  # when the bus was last seen empty
         self._queues: dict[Token, SendQueue] = {}
+        self._again_at = 0.0  # when to try again to send what is queued
+        self.unread: deque[Socket] = deque()
         self.waiting_bytes = 0
+        self.direct_address: Callable[[Token, Token], Token] = lambda caller, callee: b""
         self.trimmer = IdleTrimmer()
 
     def admit(self, token: Token) -> None:
@@ -119,38 +133,74 @@ class BusRouter:
 
     # --- messages ---------------------------------------------------------------------------
 
-    def route_pending(self) -> set[Token]:
-        """Route what has arrived, for a bounded time; return the peers that just connected."""
-        for token in list(self._queues):
-            self._send_queued(token)
+    def route_pending(self, ready: Sequence[Socket] | None = None) -> set[Token]:
+        """Route what has arrived, for a bounded time; return the peers that just connected.
+
+        Args:
+            ready: The sockets that may have messages; None: all.
+        """
+        if self._queues and time.monotonic() >= self._again_at:
+            sent = [self._send_queued(token) for token in list(self._queues)]
+            self._again_at = 0.0 if any(sent) else time.monotonic() + AGAIN_S
         if self._unknown:
             self._reject_unknown()
+        unread = self.unread
+        for socket in self._routers.all if ready is None else ready:
+            self._note_use(socket)
         until = time.monotonic() + TURN_S
-        own = self._own
-        while True:
-            empty = True
-            for socket in self._routers.all:  # one message each, so that none delays the others
-                try:
-                    frames = sockets.receive_for_forwarding(socket)
-                except zmq.Again:
-                    continue
-                empty = False
-                if len(frames) > 3:
-                    self.trimmer.note_large(time.monotonic())
-                if socket is not own and not self._routers.owns_address(frames[0], socket):
-                    if not self._routers.is_former(frames[0]):
-                        self._reject("another user's address on the bus")
-                elif len(frames) == 2 and not frames[1]:
-                    self._on_probe(frames[0])
-                else:
-                    self._forward(frames)
-            if empty:
-                self._empty_at = time.monotonic()
-                break
+        while unread:
+            socket = unread.popleft()  # one message each, so that none delays the others
+            if not socket.getsockopt(EVENTS) & POLLIN:  # type: ignore[operator]
+                continue
+            unread.append(socket)
+            self._read_one(socket)
             if time.monotonic() >= until:
                 break
+        else:
+            if ready is None:
+                self._empty_at = time.monotonic()
         new, self._new = self._new, set()
         return new
+
+    def _note_use(self, socket: Socket) -> None:
+        if socket not in self.unread:
+            self.unread.append(socket)
+
+    def _read_one(self, socket: Socket) -> None:
+        """Route the message that waits in a socket. What two members send each other without large
+        frames is sent on here; this is most of what a call costs the supervisor."""
+        remote = socket is self._routers.remote
+        source = self._source(socket) if remote else socket.recv(NOBLOCK)
+        destination = socket.recv(NOBLOCK)
+        frames: Frames = [source, destination]
+        while socket.getsockopt(RCVMORE):
+            frames.append(socket.recv(NOBLOCK, copy=len(frames) == PLAIN - 1))
+        own = self._own
+        if socket is not own and not self._routers.owns_address(source, socket):
+            if not self._routers.is_former(source):
+                self._reject("another's address on the bus")
+        elif (
+            len(frames) == PLAIN
+            and source in self.connected
+            and destination in self.connected
+            and destination not in self._queues
+        ):
+            self.pairs.count(source, destination)
+            frames[0], frames[1] = destination, source
+            self._send_now(frames)
+        elif len(frames) == 2 and not destination:
+            self._on_probe(source)
+        else:
+            if len(frames) > PLAIN:
+                self.trimmer.note_large(time.monotonic())
+            self._forward(frames)
+
+    def _source(self, socket: Socket) -> Token:
+        """Read the first frame of a worker on a node; return its address if its key is that of the
+        same incarnation, else NO_ADDRESS."""
+        frame = socket.recv(NOBLOCK, copy=False)
+        source = frame.bytes
+        return source if sockets.key_holder(frame) == source.hex() else NO_ADDRESS
 
     def _reject_unknown(self) -> None:
         """Reject those that have sent messages, and have not joined in time."""
@@ -203,12 +253,17 @@ class BusRouter:
     def _send(self, frames: Frames) -> None:
         """Send without blocking. If the peer's queue is full, the message is queued here, within a
         bound; beyond the bound, or if the peer is gone, it returns to its sender."""
-        destination = frames[0]
-        if destination in self._queues:
+        if frames[0] in self._queues:
             self._enqueue(frames)
-            return
+        else:
+            self._send_now(frames)
+
+    def _send_now(self, frames: Frames) -> None:
+        socket = self._router_of.get(frames[0], self._own)
+        if socket not in self.unread:
+            self.unread.append(socket)
         try:
-            sockets.send(self._router_of.get(destination, self._own), frames)
+            sockets.send(socket, frames)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
                 self._enqueue(frames)
@@ -232,27 +287,33 @@ class BusRouter:
         queue.bytes += size
         self.waiting_bytes += size
 
-    def _send_queued(self, token: Token) -> None:
+    def _send_queued(self, token: Token) -> bool:
+        """Send what is queued for a peer; return False if its queue in libzmq is still full."""
+        sent = False
         queue = self._queues[token]
         while queue.messages:
             frames = queue.messages[0]
+            socket = self._router_of.get(token, self._own)
+            self._note_use(socket)
             try:
-                sockets.send(self._router_of.get(token, self._own), frames)
+                sockets.send(socket, frames)
             except zmq.ZMQError as error:
                 if error.errno == zmq.EAGAIN:
-                    return
+                    return sent
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
                 self._drop_queue(token)
                 for unsent in queue.messages:
                     self._return(unsent, GONE)
-                return
+                return True
             size = _size(frames)
             queue.messages.popleft()
             queue.bytes -= size
             self.waiting_bytes -= size
             self.carried += 1
+            sent = True
         del self._queues[token]
+        return True
 
     def _drop_queue(self, token: Token) -> None:
         queue = self._queues.pop(token, None)
@@ -276,6 +337,8 @@ class BusRouter:
             read: How many batches it had read, by sender; None: unknown.
         """
         if token in self.live:
+            if token not in self._ending and self._routers.is_remote(token):
+                self._open[token] = 0.0
             self._ending.setdefault(token, (time.monotonic(), ""))
             if read is not None:
                 self._read[token] = read
@@ -290,10 +353,31 @@ class BusRouter:
         due."""
         now = time.monotonic()
         for token, (since, cause) in list(self._ending.items()):
+            if token in self._open and now < since + REMOTE_BY_S:
+                self._look(token, cause, now)
+                continue
             read = self._empty_at >= since + SETTLE_S
             if (read and cause) or now >= since + ANNOUNCE_BY_S:
                 del self._ending[token]
+                self._open.pop(token, None)
                 self.drop(token, cause or "its process ended")
+
+    def _look(self, token: Token, cause: str, now: float) -> None:
+        """Look whether the connection of an ended process on a node has ended: what it sent is all
+        here then, and is read like that of a process of this machine that ends now."""
+        if now < self._open[token]:
+            return
+        self._open[token] = now + PROBE_S
+        socket = self._router_of.get(token, self._own)
+        self._note_use(socket)
+        try:
+            sockets.send(socket, [token, SUPERVISOR, NOTHING])
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                del self._open[token]
+                self._ending[token] = now, cause
+            elif error.errno != zmq.EAGAIN:
+                raise
 
     def drop(self, token: Token, cause: str) -> None:
         """Remove a member, and announce its end to those that exchanged messages with it."""
@@ -304,10 +388,13 @@ class BusRouter:
         arrived, read = self.pairs.to(token), self._read.pop(token, None)
         for partner in self.pairs.forget(token):
             if partner in self.live:
-                delivered = arrived.get(partner, 0)
+                delivered, direct = arrived.get(partner, 0), -1
+                address = self.direct_address(partner, token)
                 if read is not None:
                     delivered = min(delivered, read.get(partner, 0))
-                self._send([partner, SUPERVISOR, encode([Ended(token, cause, delivered)])])
+                    direct = read.get(address, 0) if address else -1
+                end = Ended(token, cause, delivered, direct)
+                self._send([partner, SUPERVISOR, encode([end])])
         self._routers.forget(token)
 
 

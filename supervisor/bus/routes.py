@@ -4,6 +4,7 @@ A message is `[source, destination, batch, *blobs]`; the source is set by the RO
 the blobs are never read here.
 """
 
+from collections import deque
 from collections.abc import Container
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from garrison.ipc.messages import FULL, GONE, Token
 Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
 FRAMES_MOST = 64  # of one message: a batch and its large arguments
+NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
 
 
@@ -46,13 +48,33 @@ class PeerTable:
 
     def __init__(self) -> None:
         self._sent: dict[Token, dict[Token, int]] = {}  # destination → source → messages
+        self._new: deque[tuple[Token, Token]] = deque(maxlen=NEW_MOST)
 
     def count(self, source: Token, destination: Token) -> None:
         """Count one message."""
         sources = self._sent.get(destination)
         if sources is None:
             sources = self._sent[destination] = {}
-        sources[source] = sources.get(source, 0) + 1
+        number = sources.get(source)
+        if number is None:
+            self._new.append((source, destination))
+            number = 0
+        sources[source] = number + 1
+
+    def link(self, source: Token, destination: Token) -> None:
+        """Note a pair whose messages do not come through here: a direct route."""
+        self._sent.setdefault(destination, {}).setdefault(source, 0)
+
+    @property
+    def has_new(self) -> bool:
+        """Return True if `take_new` has something to return."""
+        return bool(self._new)
+
+    def take_new(self) -> list[tuple[Token, Token]]:
+        """Return each source and destination whose first message was counted since the last."""
+        new = list(self._new)
+        self._new.clear()
+        return new
 
     def forget(self, token: Token) -> set[Token]:
         """Remove a member; return all that sent to it or received from it."""

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import os
-import shutil
 import sys
 
 import click
@@ -12,25 +11,41 @@ from garrison.ipc.messages import encodable
 
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
+from .render.lines import terminal_width
 from .streams import Streams
-from .verbs import VerbGroup
+from .verbs import VerbGroup, sections
 
 # Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
 # are every command of `services`: that module is imported for a verb that is not listed here.
-BEFORE = {"up": "host", "down": "host", "upgrade": "host"}
+BEFORE = {"up": "host", "down": "host", "upgrade": "host", "update": "update", "status": "status"}
 ORDERS = "services"
 AFTER = {
+    "reload": "reloading",
+    "pause": "pausing",
+    "resume": "pausing",
     "diff": "changes",
     "apply": "changes",
     "probe": "probe",
     "logs": "logs",
     "events": "logs",
+    "why": "why",
+    "stack": "stack",
+    "graph": "graph",
+    "top": "top",
+    "metrics": "metrics",
+    "node": "node",
+    "console": "console",
+    "nodes": "nodes",
+    "drain": "nodes",
     "deaths": "crashes",
     "death": "crashes",
     "answer": "answer",
     "mail": "mail",
     "person": "person",
     "tasks": "tasks",
+    "hooks": "hooks",
+    "backup": "backup",
+    "restore": "backup",
     "chaos": "chaos",
     "call": "call",
     "run": "run",
@@ -38,7 +53,9 @@ AFTER = {
     "check": "config",
     "config": "config",
     "init": "init",
+    "import": "imports",
     "plugins": "plugins",
+    "mcp": "assistant",
     "doctor": "doctor",
     "systemd": "unit",
     "completion": "shell",
@@ -48,10 +65,18 @@ AFTER = {
 HELP_LEAST, HELP_USUAL = 20, 52  # columns
 SHOWING = {"status", *AFTER} - {
     "apply",
+    "backup",
+    "hooks",
     "chaos",
+    "drain",
     "init",
     "mail",
+    "node",
+    "pause",
     "person",
+    "reload",
+    "restore",
+    "resume",
     "tasks",
 }  # of these, the output is the purpose
 
@@ -75,8 +100,22 @@ class LazyGroup(VerbGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = _module({**BEFORE, **AFTER}.get(cmd_name, ORDERS))
-        command = getattr(module, cmd_name, None)
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_", None)
         return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = self.list_commands(ctx)
+        width = max(map(len, known))
+        room = max(formatter.width - 6 - width, HELP_LEAST)
+        for title, names in sections(known).items():
+            rows = [
+                (name.ljust(width), command.get_short_help_str(room))
+                for name in names
+                if (command := self.get_command(ctx, name)) is not None
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -89,7 +128,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 def _help_width() -> int | None:
     """Return the width of help texts in a narrow terminal, for which click has a lower bound."""
-    columns = shutil.get_terminal_size().columns
+    columns = terminal_width()
     return max(columns - 1, HELP_LEAST) if columns <= HELP_USUAL else None
 
 

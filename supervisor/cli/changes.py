@@ -9,14 +9,14 @@ from garrison.supervisor.cli.render.text import sanitize
 
 from .client import request
 from .completion import complete_names
-from .durations import Seconds
 from .errors import DONE, FAILED, NOT_RUNNING
 from .output import Invocation, options
-from .services import WAIT_S
+from .progress import OrderProgress
+from .services import wait_option
 
 READ_S = 20.0  # for a comparison: the supervisor reads new plugins for 10 s
-SIGNS = {"new": "+", "gone": "-", "changed": "~"}
-COLOURS = {"new": "green", "gone": "red", "changed": "yellow"}
+SIGNS = {"new": "+", "gone": "-", "changed": "~", "renamed": "~"}
+COLOURS = {"new": "green", "gone": "red", "changed": "yellow", "renamed": "yellow"}
 NAMES = click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
 
 
@@ -26,7 +26,7 @@ def diff(invocation: Invocation) -> int:
     """Show what the disk has other than what runs.
 
     Exits 0 if nothing is pending, 3 if garrison apply, upgrade or a new start would change
-    something.
+    something, or a part of the configuration cannot be used.
     """
     data = request(invocation.home, "diff", wait=READ_S)
     invocation.answer(data)
@@ -40,15 +40,7 @@ def diff(invocation: Invocation) -> int:
 @click.command(epilog="Examples: garrison apply --dry-run; garrison apply; garrison apply discord")
 @NAMES
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=Seconds(),
-    default=WAIT_S,
-    show_default=True,
-    metavar="S",
-    help="Seconds to wait for the result. After that: exit 75; the order is still carried out.",
-)
+@wait_option()
 @click.option("--why", default="", metavar="TEXT", help="Why. The events show it.")
 @options
 def apply(
@@ -65,12 +57,13 @@ def apply(
         for line in lines(data, names):
             invocation.say(line)
         return NOT_RUNNING if data["pending"] else DONE
-    data = request(invocation.home, "apply", names, wait=wait_s, why=why)
+    with OrderProgress("apply", "applying", quiet=invocation.hides_progress) as shown:
+        data = request(invocation.home, "apply", names, wait=wait_s, why=why, watch=shown.watch)
     invocation.answer(data)
     for text in data["done"]:
         invocation.say(sanitize(text))
     if not data["done"]:
-        invocation.say("nothing was pending")
+        invocation.say("nothing was applied" if data["pending"] else "nothing was pending")
     for line in lines(data, ()):
         invocation.say(f"still pending: {line}" if line[:1] in "+-~" else line)
     return FAILED if data["problems"] else DONE

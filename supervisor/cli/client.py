@@ -5,10 +5,10 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import zmq
@@ -18,19 +18,37 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.messages import encodable
 from garrison.ipc.system import process_tree
 from garrison.ipc.system.locks import is_locked
+from garrison.supervisor.config.engine_spec import SUPERVISOR
 
 from .errors import unquoted_pattern
 
 NO_LIMIT = math.inf  # an order's wait
 ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
 PROBE_S = 1.0  # between checks that the supervisor still listens
+WATCH_S = 0.25  # between two answers of `status` while an order is carried out
 STARTING_S = 3.0  # for a supervisor that starts or is being upgraded, until it listens
 STARTING_POLL_S = 0.02
 MAX_MESSAGE = 256 * 1024 * 1024
 
-CHANGING = frozenset({"start", "stop", "restart", "reset", "fault", "down", "upgrade"})
+CHANGING = frozenset(
+    {
+        "start",
+        "stop",
+        "restart",
+        "reload",
+        "trial",
+        "reset",
+        "pause",
+        "resume",
+        "fault",
+        "down",
+        "upgrade",
+    }
+)
 MAYBE_DONE = "the order was sent and may have been done: garrison status shows it"
 SINCE = {"number": 0}  # of events: those from now on
+
+Watch: TypeAlias = Callable[[Any], None]
 
 _ids = itertools.count(1)
 
@@ -44,6 +62,7 @@ def request(
     pidfd: int | None = None,
     once: bool = False,
     why: str = "",
+    watch: Watch | None = None,
     **options: Any,
 ) -> Any:
     """Send an order, and return the answer's data.
@@ -57,6 +76,7 @@ def request(
         pidfd: The supervisor's, so that its end is noticed at once.
         once: Do not repeat the order to a supervisor that takes this one's place.
         why: Why it is given, for the events and the services.
+        watch: Called with the data of `status` four times a second until the answer is there.
         options: What the verb takes besides.
 
     Raises:
@@ -67,7 +87,7 @@ def request(
     order = messages.Order(
         next(_ids), verb, names, limit, options, process_tree.own_mark(), encodable(why)
     )
-    for answer in _answers(_Exchange(home, order, wait, once, pidfd)):
+    for answer in _answers(_Exchange(home, order, wait, once, pidfd, watch=watch)):
         return answer.data
     raise SupervisorGone(str(home))
 
@@ -77,6 +97,60 @@ def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -
     order = messages.Order(next(_ids), verb, names, 0.0, {**options, "follow": True})
     for answer in _answers(_Exchange(home, order, NO_LIMIT, follows=True)):
         yield answer.data
+
+
+class Conversation:
+    """Orders that are answered at once, one after the other, over one connection.
+
+    Args:
+        home: The home whose supervisor is meant.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._exchange: _Exchange | None = None
+        self._answers: Iterator[messages.Answer] = iter(())
+
+    def request(self, verb: str, names: tuple[str, ...] = (), **options: Any) -> Any:
+        """Send an order, and return the answer's data. After an error, the next one connects anew.
+
+        Raises:
+            SupervisorGone: No supervisor answers.
+            OrderFailed: It was not done; `code` says why.
+        """
+        order = messages.Order(next(_ids), verb, names, 0.0, options, process_tree.own_mark())
+        if self._exchange is None:
+            self._exchange = _Exchange(self._home, order, 0.0, repeats=True)
+            self._answers = _answers(self._exchange)
+        self._exchange.order = order
+        try:
+            return next(self._answers).data
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection."""
+        self._exchange, self._answers = None, iter(())
+
+
+def is_here(row: Mapping[str, Any]) -> bool:
+    """Return whether a service of `status` runs on the supervisor's machine, as its pid says."""
+    return row.get("node") in {None, SUPERVISOR}
+
+
+def is_operator(home: Path) -> bool:
+    """Return True if this user reaches the host of a home as an operator of a team alone."""
+    run = sockets.run_folder(home)
+    return not os.access(sockets.control_path(run), os.W_OK) and os.access(
+        sockets.operators_path(run), os.W_OK
+    )
+
+
+def control_path(home: Path) -> str:
+    """Return the path of the socket that this user gives orders at."""
+    run = sockets.run_folder(home)
+    return sockets.operators_path(run) if is_operator(home) else sockets.control_path(run)
 
 
 class EndingSupervisor:
@@ -129,11 +203,21 @@ class _Exchange:
     once: bool = False
     pidfd: int | None = None
     follows: bool = False
+    repeats: bool = False  # once its answer has been taken, the next order is sent
+    watch: Watch | None = None
     sent: bool = False
+    looked_at: float = 0.0
+    look: int = 0  # id of the order `status` that is under way, for `watch`; 0: none is
 
     @property
     def path(self) -> str:
-        return sockets.control_path(sockets.run_folder(self.home))
+        return control_path(self.home)
+
+    def token(self) -> messages.Token:
+        """Return a routing id for its socket."""
+        if self.path == sockets.operators_path(sockets.run_folder(self.home)):
+            return sockets.new_operator_token()
+        return sockets.new_token()
 
     def check(self, answer: messages.Answer) -> None:
         """Raise the error that an answer reports."""
@@ -147,8 +231,10 @@ class _Exchange:
 
 def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
     _wait_until_listening(exchange.path)
+    if is_operator(exchange.home):
+        sockets.check_admitted(exchange.path)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.dealer(context, exchange.path, sockets.new_token(), MAX_MESSAGE)
+    dealer = sockets.dealer(context, exchange.path, exchange.token(), MAX_MESSAGE)
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
     try:
         yield from _received(dealer, exchange)
@@ -172,8 +258,8 @@ def _wait_until_listening(path: str) -> None:
     while True:
         try:
             sockets.check_listening(path)
-        except SupervisorGone:
-            if not sockets.is_starting(path):
+        except SupervisorGone as error:
+            if sockets.is_refused(error) or not sockets.is_starting(path):
                 raise
             if time.monotonic() >= deadline:
                 raise sockets.socket_missing(path) from None
@@ -190,20 +276,28 @@ def _received(dealer: zmq.Socket[bytes], exchange: _Exchange) -> Iterator[messag
     began = time.monotonic()
     deadline = began + ANSWER_S
     while time.monotonic() < deadline:
-        ready = dict(poller.poll(int(PROBE_S * 1000)))
+        ready = dict(poller.poll(int((WATCH_S if exchange.watch else PROBE_S) * 1000)))
+        _look(dealer, exchange)
         if dealer not in ready:
             if exchange.pidfd in ready:
                 raise SupervisorGone(exchange.path, "it has ended")
             _wait_until_listening(exchange.path)
             continue
-        for message in messages.decode_downward(dealer.recv_multipart()[1]):
+        for message in messages.decode_answers(dealer.recv_multipart()[1]):
             if isinstance(message, messages.Identify):
                 _send(dealer, exchange)
                 deadline = began + exchange.wait + ANSWER_S
+            elif isinstance(message, messages.Answer) and message.id == exchange.look:
+                exchange.look = 0
+                if exchange.watch is not None and message.ok:
+                    exchange.watch(message.data)
             elif isinstance(message, messages.Answer) and message.id == exchange.order.id:
                 exchange.check(message)
                 yield message
-                if not message.more and not exchange.follows:
+                if exchange.repeats:
+                    _send(dealer, exchange)
+                    deadline = time.monotonic() + ANSWER_S
+                elif not message.more and not exchange.follows:
                     return
     raise SupervisorGone(exchange.path, _silent())
 
@@ -219,8 +313,21 @@ def _send(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
         raise SupervisorGone(exchange.path, "another has taken its place")
     if exchange.sent and exchange.follows:
         order = msgspec.structs.replace(order, options={**order.options, **SINCE})
-    exchange.sent = True
+    exchange.sent, exchange.look = True, 0
     dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
+
+
+def _look(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
+    """Order `status` for `watch`, over the connection of the order that is waited for."""
+    now = time.monotonic()
+    if exchange.watch is None or not exchange.sent or now - exchange.looked_at < WATCH_S:
+        return
+    exchange.looked_at = now
+    if exchange.look == 0:
+        exchange.look = next(_ids)
+        look = messages.Order(exchange.look, "status")
+        with contextlib.suppress(zmq.Again):
+            dealer.send_multipart([messages.SUPERVISOR, messages.encode([look])], zmq.NOBLOCK)
 
 
 def _silent() -> str:

@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 import click
 import msgspec
 
-from garrison.ipc.log_files import service_logs
 from garrison.supervisor.config.document import read_file
-from garrison.supervisor.config.load import find_home
+from garrison.supervisor.config.homes import find_home
 
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -40,8 +39,9 @@ def _words(ctx: click.Context, param: click.Parameter) -> Iterable[str]:
 
 
 def _home(ctx: click.Context) -> Path:
-    home = getattr(ctx.find_root().obj, "home_option", None)
-    return find_home(home, None, os.environ)
+    found = ctx.find_root().obj
+    config = getattr(found, "named_config", ()) or None
+    return find_home(getattr(found, "home_option", None), config, os.environ)
 
 
 class _Manifest(msgspec.Struct):
@@ -66,6 +66,8 @@ def _snapshot(home: Path) -> list[_Known]:
 
 def _names(home: Path, ctx: click.Context) -> set[str]:
     """Return the NAMEs of services: those that run, that have a log, and of the config."""
+    from garrison.ipc.log_files import service_logs
+
     found = {one.name for one in _snapshot(home)} | set(service_logs(home / "logs"))
     with contextlib.suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         config = tomllib.loads(read_file(Path("config.toml")).decode())

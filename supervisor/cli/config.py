@@ -1,7 +1,6 @@
 """Verbs about configurations: `check` one, and print the reference of every key with `config`."""
 
 import os
-from pathlib import Path
 
 import click
 
@@ -9,31 +8,13 @@ from garrison.ipc.errors import OrderFailed
 from garrison.supervisor.config.load import load
 
 from .errors import CONFIG_UNUSABLE, DONE, NOT_RUNNING
-from .output import Invocation, options, require_utf8
-
-
-def _require_utf8(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
-    return require_utf8(path, "the path of the config")
-
-
-config_option = click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("config.toml"),
-    show_default=True,
-    metavar="FILE",
-    callback=_require_utf8,
-    help="The configuration.",
-)
+from .output import Invocation, options
 
 
 @click.command(epilog="Examples: garrison check; garrison check -c other.toml --strict")
-@config_option
 @click.option("--strict", is_flag=True, help="Refuse a configuration with warnings, too.")
 @options
-def check(invocation: Invocation, path: Path, strict: bool) -> int:
+def check(invocation: Invocation, strict: bool) -> int:
     """Check a configuration, and import each of its plugins. Starts no service.
 
     Exits 5 if the configuration cannot be used, 3 if a service would not start here, for example
@@ -41,7 +22,13 @@ def check(invocation: Invocation, path: Path, strict: bool) -> int:
     """
     from garrison.supervisor.check import check_config
 
-    report = check_config(load(path, invocation.home_option), os.environ)
+    report = check_config(load(invocation.config, invocation.home_option), os.environ)
+    if report.config.host.engine.has_nodes:
+        from .node_packages import node_problems  # slow: it reads the metadata of all packages
+
+        warnings, notes = node_problems(report.config)
+        report.warnings += warnings
+        report.notes += notes
     refused = report.errors or (report.warnings if strict and not report.would_not_start else [])
     if invocation.json and refused:
         raise OrderFailed("ConfigError", refused[0], report.as_data())

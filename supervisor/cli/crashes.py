@@ -117,8 +117,10 @@ def _flush(home: Path) -> list[str]:
     except SupervisorGone:
         if not (home / "state").is_dir():  # a wrong --home must not show "no deaths"
             raise
-    except OrderFailed:
-        pass  # it is busy or stopping: show the reports that are written
+    except OrderFailed as error:
+        if error.code == "not_allowed":
+            raise
+        # it is busy or stopping: show the reports that are written
     return []
 
 

@@ -3,24 +3,26 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from garrison.ipc.errors import ConfigError, GarrisonError, SupervisorGone
+from garrison.ipc.system.installed import installed_version
 from garrison.supervisor.config.load import Config, load
-from garrison.supervisor.control.status import own_version
 from garrison.supervisor.processes.capabilities import CONTROLLERS, UNLIMITED, Capabilities
 from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.inquiry import InterpreterProblem, ask
 from garrison.supervisor.state.ownership import UnsafeHome, check_home
 
 from .client import request
-from .config import config_option
 from .errors import DONE, FAILED
 from .output import Invocation, options
 
+NARROW = 60  # columns below which each finding has lines of its own
 PYTHONS = ((3, 11), (3, 14))
 FILES_LEAST = 4096  # descriptors of a supervisor with some fifty services
 DISK_LEAST = 1 << 30  # bytes free, for logs, crash reports and a database
@@ -35,31 +37,53 @@ class Finding(NamedTuple):
 
 
 @click.command(epilog="Example: garrison doctor")
-@config_option
 @options
-def doctor(invocation: Invocation, path: Path) -> int:
+def doctor(invocation: Invocation) -> int:
     """Show what this machine lacks for a host.
 
-    With what mends it. Reads only; exits 1 if something is to be mended. What is wrong with the
-    config itself, garrison check says.
+    With what mends it. Reads only; exits 1 if something is to be mended. Errors of the
+    config itself are those of garrison check.
     """
-    config: Config | None = None
-    if path.exists():
-        try:
-            config = load(path, invocation.home_option)
-        except ConfigError as error:
-            raise ConfigError(
-                f"{error.problem}; garrison check says more", path=str(path)
-            ) from error
-    findings = list(examine(config, invocation.home))
+    config, problem = _config(invocation)
+    findings = [*problem, *examine(config, invocation.home)]
     bad = [one for one in findings if one.mend]
     invocation.answer({"findings": [one._asdict() for one in findings], "sound": not bad})
-    width = max(len(one.what) for one in findings)
-    for one in findings:
-        mark = click.style("!", fg="yellow") if one.mend else click.style("✓", fg="green")
-        mend = f". {one.mend}" if one.mend else ""
-        invocation.say(f"{mark} {one.what:<{width}}  {one.state}{mend}")
+    columns = shutil.get_terminal_size((200, 50)).columns
+    for line in lines_of(findings, columns):
+        invocation.say(line)
     return FAILED if bad else DONE
+
+
+def _config(invocation: Invocation) -> tuple[Config | None, list[Finding]]:
+    """Return the config, if there is one that can be used, and what is wrong with it."""
+    if not invocation.config[0].exists():
+        return None, []
+    try:
+        return load(invocation.config, invocation.home_option), []
+    except ConfigError as error:
+        return None, [Finding("config", f"{error}", "Run garrison check")]
+
+
+def lines_of(findings: Sequence[Finding], columns: int) -> Iterator[str]:
+    """Yield the findings, those to be mended last: they are seen first.
+
+    Args:
+        findings: All.
+        columns: Of the terminal. In a narrow one, each has lines of its own.
+    """
+    width = max(len(one.what) for one in findings)
+    for one in sorted(findings, key=lambda one: bool(one.mend)):
+        mark = click.style("!", fg="yellow") if one.mend else click.style("✓", fg="green")
+        indent = " " * (width + 4 if columns >= NARROW else 2)
+        text = one.state.rstrip(".") + (f". {one.mend}" if one.mend else "")
+        wrapped = textwrap.wrap(text, max(columns - len(indent), 20), break_long_words=False)
+        if columns >= NARROW:
+            first, *rest = wrapped
+            yield f"{mark} {one.what:<{width}}  {first}"
+        else:
+            yield f"{mark} {one.what}"
+            rest = wrapped
+        yield from (f"{indent}{line}" for line in rest)
 
 
 def examine(config: Config | None, home: Path) -> Iterator[Finding]:
@@ -76,6 +100,7 @@ def examine(config: Config | None, home: Path) -> Iterator[Finding]:
         yield private_home(config)
         yield disk(config.host.state)
         yield from libraries(config, os.environ)
+        yield from interpreters(config, os.environ)
     yield supervisor(home)
 
 
@@ -163,7 +188,7 @@ def libraries(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield each configured plugin whose library is not installed."""
     from .catalogue import installed_plugins, pip_command
 
-    used = {spec.use: name for name, spec in config.plugins.items()}
+    used = {spec.use: name for name, spec in config.plugins.items() if spec.python is None}
     complete = True
     for plugin in installed_plugins(environ, tuple(used)) if used else ():
         if plugin.missing:
@@ -174,9 +199,28 @@ def libraries(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("library", "every plugin of the config has its libraries")
 
 
+def interpreters(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield each other interpreter that a plugin names, and whether it can run services."""
+    for path in dict.fromkeys(one.interpreter for one in config.plugins.values() if one.python):
+        try:
+            found = ask(path, environ, installed_version())
+        except InterpreterProblem as error:
+            yield Finding(
+                "python", f"that of {_plugins_of(config, path)} cannot be used", str(error)
+            )
+            continue
+        version = tuple(int(part) for part in found.python.split(".")[:2] if part.isdigit())
+        state = f"{found.python}, garrison {found.garrison}: {path}"
+        yield python(version)._replace(state=state)
+
+
+def _plugins_of(config: Config, path: str) -> str:
+    return ", ".join(name for name, one in config.plugins.items() if one.interpreter == path)
+
+
 def supervisor(home: Path) -> Finding:
     """Return whether a host runs here, and by which version."""
-    installed = own_version()
+    installed = installed_version()
     try:
         head: dict[str, Any] = request(home, "status")["supervisor"]
     except SupervisorGone:

@@ -32,6 +32,21 @@ class Seconds(click.FloatRange):
         return float(super().convert(seconds, param, ctx))
 
 
+class Span(Seconds):
+    """The same, which may have a unit: `30`, `30s`, `2m`."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it."""
+        text = str(value)
+        try:
+            value = float(text[:-1]) * UNITS[text[-1:].lower()]
+        except (KeyError, ValueError):
+            value = text
+        return super().convert(value, param, ctx)
+
+
 class Whole(click.IntRange):
     """A whole number within bounds."""
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.errors import (
     CallError,
     GarrisonError,
+    NotAdmitted,
     OrderFailed,
     RemoteError,
     SocketMissing,
@@ -46,7 +46,7 @@ def error_code(error: BaseException) -> str:
     """Return an error's code: a class of the error tree, or a word of EXIT_CODES, or "failed"."""
     if isinstance(error, OrderFailed):
         return error.code
-    if isinstance(error, SocketMissing):
+    if isinstance(error, SocketMissing | NotAdmitted):
         return error.code
     if isinstance(error, SupervisorGone):
         return "no_supervisor"
@@ -54,7 +54,7 @@ def error_code(error: BaseException) -> str:
         return "usage"
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted"
-    if isinstance(error, DeclaredError):  # what it was before methods could declare errors
+    if isinstance(error, RemoteError):  # also those of declared classes, as before there were any
         return "RemoteError"
     listed = type(error).__module__ == GarrisonError.__module__ and isinstance(error, GarrisonError)
     return type(error).__name__ if listed else getattr(error, "code", "failed")

@@ -19,24 +19,24 @@ import click
 from garrison.ipc.errors import ConfigError, OrderFailed, SupervisorGone
 from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.ipc.system.installed import installed_version
+from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.config.host_spec import HostSpec, LogFormat
 from garrison.supervisor.config.load import Config, load
-from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
 from .client import NO_LIMIT, EndingSupervisor, request
-from .config import config_option
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, encode, envelope, options
+from .progress import OrderProgress, Progress
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
 POLL_S = 0.05
 
 
 @click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
-@config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
 @click.option("--strict", is_flag=True, help="Refuse a configuration that does not fit in part.")
 @click.option("--watch", is_flag=True, help="Restart services whose code or config was saved.")
@@ -50,7 +50,6 @@ POLL_S = 0.05
 @options
 def up(
     invocation: Invocation,
-    path: Path,
     detach: bool,
     strict: bool,
     watch: bool,
@@ -66,11 +65,10 @@ def up(
     A part of the configuration that does not fit is replaced by what the host accepted last, and
     reported; with --strict, or if nothing was accepted yet, it is an error: exit 5.
     """
-    invocation.config = path
     if strict:
-        config = replace(load(path, invocation.home_option), strict=True)
+        config = replace(load(invocation.config, invocation.home_option), strict=True)
     else:
-        config = open_config(path, invocation.home_option, os.environ)
+        config = open_config(invocation.config, invocation.home_option, os.environ)
     if check_takeover:
         return _check_takeover(config)
     if detach and watch:
@@ -105,6 +103,8 @@ def _run_foreground(
     handover = take_handover(os.environ)
     identity = ConfigIdentity(config, handover.names)
     identity.claim(alone=not (another or handover.locks))  # before anything is written
+    if not handover.locks:
+        _finish_update(host.state)
     _make_for_logs(host)
     journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
     journal.recall()
@@ -116,7 +116,7 @@ def _run_foreground(
     )
     journal.listeners.append(console.on_event)
     supervisor = Supervisor(config, os.environ, journal, identity, handover)
-    console.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    console.say(f"garrison {installed_version()}, home {host.home}, config {config.shown}")
     console.start()
     try:
         with _watching(invocation, config) if watch else contextlib.nullcontext():
@@ -132,6 +132,21 @@ def _run_foreground(
     if not written:  # nothing more can be printed, and the thread has the stream's lock
         os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+def _finish_update(state: Path) -> None:
+    """Have a host whose update was killed run one version, whole: the former, or the new one."""
+    if not (state / "update.json").exists():
+        return
+    from garrison.supervisor.update.journal import Phase
+    from garrison.supervisor.update.recovery import recover
+
+    if is_locked(state.parent / "supervisor.lock"):
+        return  # a host runs, and this one will be refused
+    done = recover(state, lambda line: click.echo(line, err=True))
+    if done is not None and done.phase is Phase.DONE and done.staged != sys.prefix:
+        environment = f"{done.environment}/bin/python"
+        os.execv(environment, [environment, "-P", "-m", "garrison.supervisor.cli", *sys.argv[1:]])
 
 
 def _encoder(invocation: Invocation, host: HostSpec) -> Callable[[Any], str] | None:
@@ -202,25 +217,44 @@ def _run_detached(invocation: Invocation, config: Config, another: bool) -> int:
     if not another:
         check_alone(config)
     process, begun = _spawn(config, log, ["--another"] if another else [])
+    with OrderProgress("up", "starting", quiet=invocation.hides_progress) as shown:
+        data = _until_settled(config, process, lambda: _ended_early(process, log, begun), shown)
+    invocation.answer(data)
+    if not invocation.json and data:
+        from .render.status_table import status_table
+
+        for line in status_table(data):
+            invocation.say(line)
+    invocation.say(f"now: {invocation.command(_next_verb(config))}")
+    running = all(row["state"] == "running" for row in data.get("services", ()) if row["wanted"])
+    return DONE if running else NOT_RUNNING
+
+
+def _until_settled(
+    config: Config,
+    process: subprocess.Popen[bytes],
+    ended: Callable[[], OrderFailed],
+    shown: OrderProgress,
+) -> dict[str, Any]:
+    """Return the status once a new supervisor's services run or have failed, or a minute is over.
+
+    Raises:
+        OrderFailed: What `ended` returns, if the supervisor has ended.
+    """
     deadline = time.monotonic() + SETTLE_S
     data: dict[str, Any] = {}
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise _ended_early(process.returncode, log, begun)
+            raise ended()
         with contextlib.suppress(SupervisorGone):
             data = request(config.host.home, "status")
             head = data["supervisor"]
-            if head["pid"] == process.pid and head["settled"]:
-                break
+            if head["pid"] == process.pid:
+                if head["settled"]:
+                    break
+                shown.look(data)
         time.sleep(POLL_S)
-    invocation.answer(data)
-    if not invocation.json and data:
-        from .render import status, table  # rich is slow to import
-
-        table.show(*status.status_table(data))
-    invocation.say(f"now: {invocation.command(_next_verb(config))}")
-    running = all(row["state"] == "running" for row in data.get("services", ()) if row["wanted"])
-    return DONE if running else NOT_RUNNING
+    return data
 
 
 def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -241,7 +275,8 @@ def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Pope
     return process, begun
 
 
-def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
+def _ended_early(process: subprocess.Popen[bytes], log: Path, begun: int) -> OrderFailed:
+    code = process.returncode
     with log.open("rb") as file:
         file.seek(begun)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
@@ -260,7 +295,8 @@ def down(invocation: Invocation) -> int:
     home = invocation.home
     ending = EndingSupervisor(home, request(home, "status")["supervisor"])
     try:
-        answer = _order_down(home, ending)
+        with OrderProgress("down", "stopping", quiet=invocation.hides_progress) as shown:
+            answer = _order_down(home, ending, shown)
         if sender := answer.get("from_inside"):
             invocation.answer({"pid": ending.pid, **answer})
             invocation.say(
@@ -276,13 +312,18 @@ def down(invocation: Invocation) -> int:
     return DONE
 
 
-def _order_down(home: Path, ending: EndingSupervisor) -> dict[str, Any]:
+def _order_down(home: Path, ending: EndingSupervisor, shown: OrderProgress) -> dict[str, Any]:
     """Have the supervisor stop everything; return its answer, empty if it ended before that."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
             answer: dict[str, Any] = request(
-                home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True
+                home,
+                "down",
+                wait=NO_LIMIT,
+                pidfd=ending.pidfd,
+                once=True,
+                watch=shown.watch,
             )
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
@@ -304,25 +345,41 @@ def upgrade(invocation: Invocation) -> int:
     before = request(home, "status")
     head = before["supervisor"]
     _check_config(head, home)
-    try:
-        request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
-    except SupervisorGone:  # unless a concurrent upgrade was faster
-        if request(home, "status")["supervisor"]["boot"] == head["boot"]:
-            raise
-    after = _successor(home, head)
+    with Progress(None, "upgrading", quiet=invocation.hides_progress):
+        try:
+            request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
+        except SupervisorGone:  # unless a concurrent upgrade was faster
+            if request(home, "status")["supervisor"]["boot"] == head["boot"]:
+                raise
+        after = _successor(home, head)
     version = after["supervisor"]["version"]
     data = {"pid": head["pid"], "from": head["version"], "version": version, **after}
     invocation.answer(data)
-    invocation.say(f"upgraded {head['version']} to {version} (pid {head['pid']})")
-    changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
-    kept = len(after["services"]) - len(changed)
-    running = "1 service runs on" if kept == 1 else f"{kept} services run on"
-    invocation.say(f"{running} with the old code; restart each when it suits you")
+    invocation.say(_upgraded(head, version))
+    pids = _pids(before) - {None}
+    kept = [row["name"] for row in after["services"] if row["pid"] in pids]
+    changed = [
+        row["name"] for row in after["services"] if row["wanted"] and row["name"] not in kept
+    ]
+    running = "1 service runs on" if len(kept) == 1 else f"{len(kept)} services run on"
+    newer = version != head["version"]
+    more = " with the former code; restart each when it suits you" if newer else ""
+    invocation.say(f"{running}{more}")
     for rejected in after["supervisor"].get("config_rejected", ()):
         invocation.say(f"! config rejected: {rejected['text']}")
     for name in changed:
         invocation.say(f"{name} was replaced or is not running: garrison status {name} says why")
     return DONE
+
+
+def _upgraded(head: dict[str, Any], version: str) -> str:
+    """Return what became of the supervisor, as a line."""
+    if version != head["version"]:
+        return f"upgraded {head['version']} to {version} (pid {head['pid']})"
+    return (
+        f"the version is the same, {version}: the supervisor was replaced, and has read the "
+        f"config (pid {head['pid']})"
+    )
 
 
 def _check_config(head: dict[str, Any], home: Path) -> None:
@@ -335,14 +392,14 @@ def _check_config(head: dict[str, Any], home: Path) -> None:
     Raises:
         ConfigError: A part of it does not fit, and the host does not run without it yet.
     """
-    path = Path(head["config"])
+    paths = tuple(map(Path, head.get("config_paths") or [head["config"]]))
     try:
-        _check_takeover(load(path, home))
+        _check_takeover(load(paths, home))
     except ConfigError as error:
         if not head.get("config_rejected"):
             text = f"{error.problem}. Nothing was changed: correct it, then run garrison upgrade"
             raise ConfigError(text, path=error.path, line=error.line, key=error.key) from error
-        _check_takeover(open_config(path, home, os.environ))
+        _check_takeover(open_config(paths, home, os.environ))
 
 
 def _pids(status: dict[str, Any]) -> set[int | None]:

@@ -148,7 +148,8 @@ def init(
     for name, file in files.items():
         if file.mode == PRIVATE:
             invocation.say(f"fill in {place / name}")
-    invocation.say(f"now: cd {shlex.quote(str(place))} && {then}")
+    first = "" if place == Path() else f"cd {shlex.quote(str(place))} && "
+    invocation.say(f"now: {first}{then}")
     invocation.say("every config key: garrison config; the manual: garrison docs")
     return DONE
 
@@ -195,7 +196,7 @@ def write_files(directory: Path, files: Mapping[str, NewFile]) -> list[Path]:
     paths = {directory / name: file for name, file in files.items()}
     for path in paths:
         if os.path.lexists(path):
-            raise GarrisonError(f"{path} is there already; init overwrites nothing")
+            raise GarrisonError(f"{path} is there already; nothing is overwritten")
     try:
         for path, file in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,10 @@ from garrison.ipc.log_files import LogReader, service_logs
 from garrison.ipc.log_span import Span, has_event, matches, recorded_events, recorded_lines
 from garrison.supervisor.logs.events import KEPT, local_time, localized
 
-from .client import follow, request
+from .client import follow, is_operator, request
 from .completion import complete_names
 from .errors import DONE, no_such_service
+from .operator_logs import log_folder
 from .output import Invocation, options
 from .selection import SpanOf, selection
 
@@ -40,18 +41,19 @@ def logs(
     Works without a supervisor, too.
     """
     span = span_of(following)
-    folder = invocation.home / "logs"
-    files = service_logs(folder)
-    chosen = _choose(invocation, names, files)
-    alone = len(chosen) == 1 and len(names) == 1 and chosen[0] == names[0]
-    tail = LogReader(folder, lambda name: not names or matches(name, names))
-    for name, line in recorded_lines(folder, chosen, span):
-        _print_line(invocation, name, line, alone)
-    while following:
-        for name, line in tail.read():
-            if span.pattern is None or span.pattern.search(line):
-                _print_line(invocation, name, line, alone)
-        time.sleep(POLL_S)  # without inotify there is no event to wait for
+    with log_folder(invocation.home, names) as (folder, refresh):
+        files = service_logs(folder)
+        chosen = _choose(invocation, names, files)
+        alone = len(chosen) == 1 and len(names) == 1 and chosen[0] == names[0]
+        tail = LogReader(folder, lambda name: not names or matches(name, names))
+        for name, line in recorded_lines(folder, chosen, span):
+            _print_line(invocation, name, line, alone)
+        while following:
+            refresh()
+            for name, line in tail.read():
+                if span.pattern is None or span.pattern.search(line):
+                    _print_line(invocation, name, line, alone)
+            time.sleep(POLL_S)  # without inotify there is no event to wait for
     return DONE
 
 
@@ -108,6 +110,10 @@ def _recorded(home: Path, names: tuple[str, ...], span: Span) -> list[LogEvent]:
         SupervisorGone: No supervisor answers, and none has recorded anything here.
         OrderFailed: It knows no such service.
     """
+    if is_operator(home):  # who cannot read the files
+        found = msgspec.convert(request(home, "events", names, number=KEPT), list[LogEvent])
+        chosen = [event for event in found if has_event(span, event)]
+        return chosen if span.last is None else chosen[-span.last :] if span.last else []
     gone: SupervisorGone | None = None
     kept: list[LogEvent] = []
     try:

@@ -15,11 +15,13 @@ from .completion import complete_names
 from .durations import Whole
 from .errors import DONE
 from .output import Invocation, options
+from .progress import Progress
 from .verbs import VerbGroup
 
 MAILBOX = "mailbox"
 SHOWN = 20
 STATES = ("waiting", "dead")
+REPLAYING = "the mailbox may have replayed them all: garrison mail ls"  # after Ctrl-C
 
 
 @click.group(cls=VerbGroup, epilog="Example: garrison mail ls")
@@ -72,20 +74,37 @@ def show(invocation: Invocation, message_id: str) -> int:
     return DONE
 
 
-@mail.command(epilog="Examples: garrison mail replay ID; garrison mail replay --all")
-@click.argument("ids", nargs=-1, metavar="ID…")
+@mail.command(
+    epilog="Examples: garrison mail replay ID; garrison mail replay hello; garrison mail replay "
+    "--all"
+)
+@click.argument("words", nargs=-1, metavar="[ID|NAME]…", shell_complete=complete_names)
 @click.option("--all", "everything", is_flag=True, help="All dead letters.")
 @options
-def replay(invocation: Invocation, ids: tuple[str, ...], everything: bool) -> int:
+def replay(invocation: Invocation, words: tuple[str, ...], everything: bool) -> int:
     """Deliver dead letters again.
 
-    They come after the messages that are pending.
+    By ID, or all of a receiver by its NAME. They come after the messages that are pending.
     """
-    if bool(ids) == everything:
-        raise click.UsageError("name the dead letters, or use --all")
-    wanted = None if everything else list(ids)
-    count = sum(_query(invocation, lambda mailbox: mailbox.replay(wanted)))
-    return _print_count(invocation, count, ids, "will be delivered again")
+    if bool(words) == everything:
+        raise click.UsageError("name the dead letters or their receiver, or use --all")
+
+    async def replayed(mailbox: Any) -> tuple[int, int, list[str]]:
+        """Return how many by ID, how many by NAME, and which words are the NAME of a receiver."""
+        if everything:
+            return 0, await shown.during(mailbox.replay(None)), []
+        receivers = {row["receiver"] for row in (await mailbox.ls(None, 1))["receivers"]}
+        names = [word for word in words if word in receivers]
+        by_id = await shown.during(mailbox.replay([one for one in words if one not in receivers]))
+        by_name = await shown.during(mailbox.replay([], names)) if names else 0
+        return by_id, by_name, names
+
+    with Progress(None, "replaying", quiet=invocation.hides_progress, goes_on=REPLAYING) as shown:
+        found = _query(invocation, replayed)
+    names = {name for _, _, some in found for name in some}
+    ids = tuple(word for word in words if word not in names)
+    by_id, by_name = (sum(numbers) for numbers in zip(*(one[:2] for one in found), strict=True))
+    return _print_count(invocation, by_id, ids, "will be delivered again", "dead letter", by_name)
 
 
 @mail.command(epilog="Example: garrison mail drop ID")
@@ -94,14 +113,26 @@ def replay(invocation: Invocation, ids: tuple[str, ...], everything: bool) -> in
 def drop(invocation: Invocation, ids: tuple[str, ...]) -> int:
     """Delete messages, pending or dead. A delivery that is under way is not interrupted."""
     count = sum(_query(invocation, lambda mailbox: mailbox.drop(list(ids))))
-    return _print_count(invocation, count, ids, "dropped")
+    return _print_count(invocation, count, ids, "dropped", "message")
 
 
-def _print_count(invocation: Invocation, count: int, ids: tuple[str, ...], outcome: str) -> int:
-    invocation.answer({"count": count})
-    invocation.say(f"{counted(count, 'message')} {outcome}")
-    if count < len(ids):
-        raise OrderFailed("no_such_message", f"{len(ids) - count} of the IDs are no messages")
+def _print_count(
+    invocation: Invocation,
+    count: int,
+    ids: tuple[str, ...],
+    outcome: str,
+    kind: str,
+    others: int = 0,
+) -> int:
+    invocation.answer({"count": count + others})
+    if count or others or not ids:
+        invocation.say(f"{counted(count + others, 'message')} {outcome}")
+    if (missing := len(ids) - count) > 0:  # with --all there are no ids
+        absent = (
+            f"there is no {kind} {ids[0]}" if len(ids) == 1 else f"no {kind}: {missing} of them"
+        )
+        look = invocation.command("mail ls")
+        raise OrderFailed("no_such_message", f"{absent}; the IDs are in: {look}")
     return DONE
 
 

@@ -10,14 +10,17 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, RemoteError
 from garrison.ipc.messages import encodable
-from garrison.supervisor.config.load import find_home
-from garrison.supervisor.state.identity import running_home
+from garrison.supervisor.config.homes import find_home
+from garrison.supervisor.state.holders import running_home
 
 from .errors import error_code, error_data, exit_code, sentence
 from .streams import Streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+CONFIG_PATH = "the path of the config"
 
 
 def require_utf8(path: Path, what: str) -> Path:
@@ -33,24 +36,45 @@ class Invocation:
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
+        self.quiet = False  # show no progress
         self.home_option: Path | None = None
-        self.config: Path | None = None  # of a verb that has `--config`
+        self.config_option: tuple[Path, ...] = ()  # the main file, then overlays
         self.shows_tracebacks = False  # of a method that raised in its service
         self.acts = False  # what it does counts, not its output
         self.streams: Streams | None = None
 
     @property
+    def named_config(self) -> tuple[Path, ...]:
+        """Return the files that `--config` or `$GARRISON_CONFIG` names; none if neither does."""
+        if self.config_option:
+            return self.config_option
+        named = os.environ.get("GARRISON_CONFIG", "").split(os.pathsep)
+        return tuple(require_utf8(Path(one), CONFIG_PATH) for one in named if one)
+
+    @property
+    def config(self) -> tuple[Path, ...]:
+        """Return the files of the config: the main one, then overlays."""
+        return self.named_config or (Path("config.toml"),)
+
+    @property
     def home(self) -> Path:
         """Return the home that this command line addresses."""
-        home = require_utf8(find_home(self.home_option, self.config, os.environ), "the home")
+        found = find_home(self.home_option, self.named_config or None, os.environ)
+        home = require_utf8(found, "the home")
         if self.home_option or os.environ.get("GARRISON_HOME"):
             return home
-        return running_home(self.config or Path("config.toml"), home)
+        return running_home(self.config, home)
 
     def command(self, rest: str) -> str:
-        """Return a command for the user to type next, with the same `--home`."""
-        home = f" --home {self.home_option}" if self.home_option is not None else ""
-        return f"garrison{home} {rest}"
+        """Return a command for the user to type next, with the same `--home` and `--config`."""
+        words = [f" -c {path}" for path in self.config_option]
+        words += [f" --home {self.home_option}"] if self.home_option is not None else []
+        return f"garrison{''.join(words)} {rest}"
+
+    @property
+    def hides_progress(self) -> bool:
+        """Return whether this command line shows no progress."""
+        return self.json or self.quiet
 
     def say(self, text: str = "", error: bool = False) -> None:
         """Print a line for people. With `--json`, only errors are printed."""
@@ -81,17 +105,36 @@ def _set_home(ctx: click.Context, param: click.Parameter, value: Path | None) ->
         ctx.ensure_object(Invocation).home_option = value
 
 
+def _set_config(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> None:
+    if value:
+        paths = tuple(require_utf8(path, CONFIG_PATH) for path in value)
+        ctx.ensure_object(Invocation).config_option = paths
+
+
 def _set_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(Invocation).json = True
 
 
-def options(function: Callable[Concatenate[Invocation, P], R]) -> Callable[P, R]:
-    """Add `--home` and `--json` to a verb, and pass it the `Invocation`.
+def _set_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Invocation).quiet = True
 
-    Both options are accepted before and after the verb.
+
+def options(function: Callable[Concatenate[Invocation, P], R]) -> Callable[P, R]:
+    """Add `--config`, `--home`, `--json` and `--quiet` to a verb, and pass it the `Invocation`.
+
+    These options are accepted before and after the verb.
     """
     verb: Callable[P, R] = click.pass_obj(function)
+    verb = click.option(
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_quiet,
+        is_eager=True,
+        help="Show no progress.",
+    )(verb)
     verb = click.option(
         "--json",
         is_flag=True,
@@ -100,9 +143,22 @@ def options(function: Callable[Concatenate[Invocation, P], R]) -> Callable[P, R]
         is_eager=True,
         help="Print JSON.",
     )(verb)
+    verb = click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        multiple=True,
+        metavar="FILE",
+        expose_value=False,
+        callback=_set_config,
+        is_eager=True,
+        help="The configuration. Of several, each overrides keys of those before it. Default: "
+        "$GARRISON_CONFIG, else config.toml.",
+    )(verb)
     return click.option(
         "--home",
-        type=click.Path(path_type=Path),
+        # operators of a team may pass through a home, and not list it
+        type=click.Path(path_type=Path, readable=False),
         metavar="DIRECTORY",
         expose_value=False,
         callback=_set_home,

@@ -11,6 +11,12 @@ BASE = {
     "eliza": "a model without a key: it answers where no other one does",
     "mailbox": "what must not be lost is on disk first",
 }
+COMMAND = "command"  # the plugin that needs no line under [plugins]
+COMMAND_SECTION = """
+# A program of any kind. Its keys: garrison docs services/command
+[services.legacy]
+command = ["sleep", "infinity"]
+"""
 PRIVATE = 0o600
 GITIGNORE = ".env*\n.garrison/\n.venv/\n__pycache__/\n"
 
@@ -75,6 +81,8 @@ def _config(chosen: Iterable[InstalledPlugin]) -> str:
         "",
         "[plugins]",
     ]
+    with_command = any(one.name == COMMAND for one in chosen)
+    chosen = [one for one in chosen if one.name != COMMAND]
     width = max(len(name) for name in [*BASE, *(one.name for one in chosen)])
     about = BASE | {one.name: _first_line(one.description) for one in chosen}
     lines += [f"{f'{name} = {{}}':<{width + 5}}  # {text}" for name, text in about.items()]
@@ -85,7 +93,7 @@ def _config(chosen: Iterable[InstalledPlugin]) -> str:
             lines += ["", f"[services.{one.name}]", f'env_file = "{env_file(one.name)}"']
             lines += [f"secrets = [{names}]  # it does not start without them"]
         lines += ["", f"[services.{one.name}.config]", *([page] if page else [])]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + (COMMAND_SECTION if with_command else "")
 
 
 def _first_line(text: str, most: int = 70) -> str:

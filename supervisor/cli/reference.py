@@ -29,7 +29,7 @@ garrison completion fish | source              # in ~/.config/fish/config.fish
 ```
 """
 
-COMMON = {"--home", "--json", "--help"}
+COMMON = {"--config", "--home", "--json", "--quiet", "--help"}
 
 EXIT_CODES = (
     (0, "done"),

@@ -4,13 +4,13 @@ import functools
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
 import click
 
 from garrison.ipc.log_span import Span
+from garrison.ipc.time_words import EXAMPLES, parse_time
 
 from .durations import Whole
 
@@ -18,42 +18,6 @@ SpanOf: TypeAlias = Callable[..., Span]  # takes `following`
 F = TypeVar("F", bound=Callable[..., Any])
 
 LAST = 50  # that are shown if no option says otherwise
-UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400}
-UNITS |= {"w": 604_800, "week": 604_800, "hr": 3600}
-AGO = re.compile(r"(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+")
-PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
-CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?")
-EXAMPLES = "10m, 2h30m, 1d, 14:05, 2026-05-06, 2026-05-06T14:05, 2026-05-06T14:05:00Z"
-
-
-def parse_time(text: str, now: float) -> float:
-    """Return a time: how long ago, a time of day that has passed, or a date with or without time.
-
-    Without an offset it is local.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    word = text.strip().lower().removeprefix("-").removesuffix("ago").strip()
-    today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    if word == "now":
-        return now
-    if word in {"today", "yesterday"}:
-        return (today - timedelta(days=word == "yesterday")).timestamp()
-    if AGO.fullmatch(word):
-        return now - sum(float(count) * _unit(unit) for count, unit in PART.findall(word))
-    if clock := CLOCK.fullmatch(word):
-        hour, minute, second = (int(part or 0) for part in clock.groups())
-        at = today.replace(hour=hour, minute=minute, second=second)
-        return (at if at.timestamp() <= now else at - timedelta(days=1)).timestamp()
-    return datetime.fromisoformat(text.strip()).timestamp()
-
-
-def _unit(word: str) -> int:
-    singular = word.removesuffix("s") if len(word) > 2 else word
-    if singular not in UNITS:
-        raise ValueError(f"{word} is no unit of time")
-    return UNITS[singular]
 
 
 def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:

@@ -1,32 +1,38 @@
-"""Orders to services: status, start, stop, restart, reset, wait. `app` finds each command here."""
+"""Orders to services: start, stop, restart, reset, wait. `app` finds each command here."""
 
-import contextlib
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State
-from garrison.supervisor.cli.render.text import sanitize
 
 from .client import request
 from .completion import complete_names
-from .durations import Seconds
-from .errors import DONE, NOT_RUNNING
+from .durations import Seconds, Span
+from .errors import DONE
 from .output import Invocation, options
+from .progress import OrderProgress
 
-WAIT_S = 120.0  # seconds for start, stop and restart, unless --wait says otherwise
+WAIT_S = 120.0  # seconds for orders to services, unless --wait says otherwise
+TRIAL_S = 30.0  # that a service has to run for, with --try
 
-_wait_option = click.option(
-    "--wait",
-    "wait_s",
-    type=Seconds(),
-    default=WAIT_S,
-    show_default=True,
-    metavar="S",
-    help="Seconds to wait for the result. After that: exit 75; the order is still carried out.",
-)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def wait_option(goes_on: str = "the order is still carried out") -> Callable[[Function], Function]:
+    """Return the option --wait of a verb; `goes_on` is what happens after it."""
+    return click.option(
+        "--wait",
+        "wait_s",
+        type=Seconds(),
+        default=WAIT_S,
+        show_default=True,
+        metavar="S",
+        help=f"Seconds to wait for the result. After that: exit 75; {goes_on}.",
+    )
+
+
 _why_option = click.option(
     "--why",
     default="",
@@ -38,54 +44,19 @@ _names = click.argument(
 )
 
 
-@click.command(epilog="Examples: garrison status; garrison status hello; garrison status 'ada.*'")
-@click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
-@options
-def status(invocation: Invocation, names: tuple[str, ...]) -> int:
-    """Show all services, or every detail of some.
-
-    Exits 3 if a service that is wanted is not running, or a platform has lost its connection for
-    good.
-    """
-    data = request(invocation.home, "status", names)
-    pending = _pending(invocation.home)
-    invocation.answer({**data, "pending": pending})
-    if not invocation.json:
-        from .render import status, table  # rich is slow to import
-
-        details = (status.service_detail(row, invocation.command) for row in data["services"])
-        table.show(*(details if names else status.status_table(data)))
-        chosen = {row["name"] for row in data["services"]}
-        shown = [one for one in pending if not names or one["name"] in chosen]
-        if shown:
-            words = ", ".join(f"{sanitize(one['name'])} ({one['change']})" for one in shown[:5])
-            more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-            invocation.say(f"! pending: {words}{more}; see {invocation.command('diff')}")
-    ok = all(_works(row) for row in data["services"] if row["wanted"])
-    return DONE if ok else NOT_RUNNING
-
-
-def _pending(home: Path) -> list[dict[str, Any]]:
-    """Return what differs from the disk, as far as no plugin has to be read for it."""
-    with contextlib.suppress(GarrisonError):  # of an older release, or a config that is no TOML
-        found: list[dict[str, Any]] = request(home, "diff", quick=True)["services"]
-        return found
-    return []
-
-
 @click.command(epilog="Example: garrison start hello")
 @_names
-@_wait_option
+@wait_option()
 @_why_option
 @options
 def start(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
     """Start services. Returns when they run, or with the reason why not."""
-    return _print_running(invocation, "start", names, wait_s, why)
+    return print_running(invocation, "start", names, wait_s, why)
 
 
 @click.command(epilog="Example: garrison stop hello eliza")
 @_names
-@_wait_option
+@wait_option()
 @_why_option
 @options
 def stop(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
@@ -94,21 +65,64 @@ def stop(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str
     They stay stopped until `garrison start`, also after a reboot. Run by one of these services
     itself, it returns at once.
     """
-    return _print_states(invocation, request(invocation.home, "stop", names, wait_s, why=why))
+    return _print_states(invocation, _order(invocation, "stop", names, wait_s, why))
 
 
 @click.command(epilog="Example: garrison restart 'ada.*'")
 @_names
-@_wait_option
+@click.option("--rolling", is_flag=True, help="One after another, each as by `reload`.")
+@click.option(
+    "--try", "tries", is_flag=True, help="Put the former config back if the new one does not run."
+)
+@click.option(
+    "--period",
+    type=Span(),
+    metavar="S",
+    help="With --try: how long it has to run, without a crash and in good health.  [default: 30]",
+)
+@wait_option()
 @_why_option
 @options
-def restart(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
+def restart(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    rolling: bool,
+    tries: bool,
+    period: float | None,
+    wait_s: float,
+    why: str,
+) -> int:
     """Restart services with the config and code on disk.
 
     If the config or the plugin is unusable, the running service stays as it is. Run by one of these
     services itself, it returns at once; after three times within a minute it is refused as a loop.
     """
-    return _print_running(invocation, "restart", names, wait_s, why)
+    if rolling and tries:
+        raise click.UsageError("--rolling and --try exclude each other")
+    if period is not None and not tries:
+        raise click.UsageError("--period belongs to --try")
+    if tries:
+        return _print_trial(invocation, names, TRIAL_S if period is None else period, wait_s, why)
+    return print_running(invocation, "reload" if rolling else "restart", names, wait_s, why)
+
+
+def _print_trial(
+    invocation: Invocation, names: tuple[str, ...], period: float, wait_s: float, why: str
+) -> int:
+    with OrderProgress("trial", "trying", names, quiet=invocation.hides_progress) as shown:
+        data = request(
+            invocation.home,
+            "trial",
+            names,
+            wait_s + period,
+            why=why,
+            watch=shown.watch,
+            period=period,
+        )
+    invocation.answer(data)
+    for row in data["services"]:
+        invocation.say(f"{row['name']} has run for {period:g} s, and stays (pid {row['pid']})")
+    return DONE
 
 
 @click.command(epilog="Example: garrison reset hello")
@@ -116,7 +130,8 @@ def restart(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: 
 @options
 def reset(invocation: Invocation, names: tuple[str, ...]) -> int:
     """Clear the restart counts of services. One that is failed and wanted starts at once."""
-    return _print_states(invocation, request(invocation.home, "reset", names, WAIT_S))
+    data = request(invocation.home, "reset", names, WAIT_S)
+    return _print_states(invocation, data, "; its restart count is 0")
 
 
 @click.command(epilog="Example: garrison wait hello --for running")
@@ -129,7 +144,7 @@ def reset(invocation: Invocation, names: tuple[str, ...]) -> int:
     show_default=True,
     help="The state to wait for.",
 )
-@_wait_option
+@wait_option()
 @options
 def wait(invocation: Invocation, names: tuple[str, ...], state: str, wait_s: float) -> int:
     """Wait until services are in a state."""
@@ -137,15 +152,25 @@ def wait(invocation: Invocation, names: tuple[str, ...], state: str, wait_s: flo
     return _print_states(invocation, data)
 
 
-def _works(row: dict[str, Any]) -> bool:
-    """Return whether a service runs, and a platform is not disconnected for good."""
-    return row["state"] == "running" and not (row.get("link") or {}).get("disconnected")
+def _order(
+    invocation: Invocation, verb: str, names: tuple[str, ...], wait_s: float, why: str
+) -> Any:
+    """Send an order, show how far it is, and return the answer's data."""
+    what = {
+        "start": "starting",
+        "stop": "stopping",
+        "restart": "restarting",
+        "reload": "reloading",
+    }[verb]
+    with OrderProgress(verb, what, names, quiet=invocation.hides_progress) as shown:
+        return request(invocation.home, verb, names, wait_s, why=why, watch=shown.watch)
 
 
-def _print_running(
+def print_running(
     invocation: Invocation, verb: str, names: tuple[str, ...], wait_s: float, why: str
 ) -> int:
-    data = request(invocation.home, verb, names, wait_s, why=why)
+    """Send an order after which services run, and print how they do."""
+    data = _order(invocation, verb, names, wait_s, why)
     invocation.answer(data)
     if sender := data.get("from_inside"):
         invocation.say(
@@ -157,11 +182,11 @@ def _print_running(
     return DONE
 
 
-def _print_states(invocation: Invocation, data: dict[str, Any]) -> int:
+def _print_states(invocation: Invocation, data: dict[str, Any], more: str = "") -> int:
     invocation.answer(data)
     if sender := data.get("from_inside"):
         invocation.say(f"carried out; not waited for, because it comes from inside {sender}")
         return DONE
     for name, state in data["services"].items():
-        invocation.say(f"{name} is {state}")
+        invocation.say(f"{name} is {state}{more}")
     return DONE

@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ import click
 from garrison.ipc.errors import GarrisonError
 from garrison.supervisor.config.load import Config, load
 
-from .config import config_option
 from .errors import DONE
 from .output import Invocation, options
 
@@ -67,6 +66,7 @@ class UnitPlan(NamedTuple):
     secrets: tuple[str, ...]
     user: str  # that the host runs as; empty: a unit of the user's own manager
     version: int  # of systemd; 0: not known
+    overlays: tuple[Path, ...] = ()
 
 
 def unit_text(plan: UnitPlan) -> str:
@@ -84,7 +84,7 @@ def unit_text(plan: UnitPlan) -> str:
         network=network,
         user=f"User={plan.user}\n" if system else "",
         command=f"{_quoted(plan.python)} -P -m garrison.supervisor.cli",
-        config=_quoted(str(plan.config)),
+        config=" --config ".join(_quoted(str(path)) for path in (plan.config, *plan.overlays)),
         home=_quoted(str(plan.home)),
         watchdog=WATCHDOG_S,
         stop=round(plan.stop_s) + STOP_MARGIN_S,
@@ -94,9 +94,10 @@ def unit_text(plan: UnitPlan) -> str:
     )
 
 
-def unit_name(folder: Path) -> str:
+def unit_name(folder: Path, overlays: Sequence[Path] = ()) -> str:
     """Return the name of the unit of the host in a folder."""
-    return f"garrison-{NAME.sub('-', folder.name).strip('-') or 'host'}.service"
+    words = [folder.name, *(path.stem for path in overlays[-1:])]
+    return f"garrison-{NAME.sub('-', '-'.join(words)).strip('-') or 'host'}.service"
 
 
 def _credentials(secrets: Iterable[str]) -> str:
@@ -118,20 +119,19 @@ def _quoted(text: str) -> str:
 
 
 @click.command(epilog="Examples: garrison systemd; garrison systemd --user --install")
-@config_option
 @click.option("--user", is_flag=True, help="A unit of your own manager (systemctl --user).")
 @click.option("--install", is_flag=True, help="Write it where systemd reads units.")
 @options
-def systemd(invocation: Invocation, path: Path, user: bool, install: bool) -> int:
+def systemd(invocation: Invocation, user: bool, install: bool) -> int:
     """Print a systemd unit that runs this host.
 
     systemd learns when all services run, that the supervisor lives, and how long a stop takes. A
     supervisor that is killed is started again, and adopts its services.
     """
-    config = load(path, invocation.home_option)
+    config = load(invocation.config, invocation.home_option)
     folder = config.path.parent
     text = unit_text(_plan(invocation, config, user))
-    name = unit_name(folder)
+    name = unit_name(folder, config.paths[1:])
     if not install:
         invocation.answer({"name": name, "unit": text})
         invocation.say(text.rstrip())
@@ -169,6 +169,7 @@ def _plan(invocation: Invocation, config: Config, user: bool) -> UnitPlan:
         secrets=tuple(secrets),
         user="" if user else _user_of(config.path),
         version=_systemd_version(),
+        overlays=config.paths[1:],
     )
 
 

@@ -7,20 +7,32 @@ import click
 # What other supervisors and tools call it → what garrison calls it, as the end of a sentence.
 ELSEWHERE = {
     **dict.fromkeys(
-        ("ps", "list", "ls", "l", "ll", "top", "monit", "stats", "describe", "show", "info", "pid"),
+        ("ps", "list", "ls", "l", "ll", "describe", "show", "info", "pid"),
         "garrison status shows all services, garrison status NAME every detail of one",
     ),
     **dict.fromkeys(
-        ("is-active", "inspect", "jlist", "prettylist", "dashboard", "health"),
+        ("monit", "stats", "htop"),
+        "garrison top shows live what services do, garrison metrics prints it for Prometheus",
+    ),
+    **dict.fromkeys(
+        ("is-active", "inspect", "jlist", "prettylist", "health"),
         "garrison status --json is for scripts; it exits 3 if a wanted service does not run",
     ),
     **dict.fromkeys(
-        ("reload", "daemon-reload", "reread", "respawn", "deploy"),
+        ("dashboard", "web", "ui", "browse", "open", "login"),
+        "garrison console prints a link that shows this host in a browser",
+    ),
+    **dict.fromkeys(
+        ("daemon-reload", "reread", "respawn", "deploy"),
         "garrison apply does what garrison diff shows, garrison restart NAME takes the code and "
         "config on disk",
     ),
     **dict.fromkeys(
-        ("kill", "delete", "del", "rm", "remove", "disable", "signal", "terminate"),
+        ("delete", "del", "rm", "remove"),
+        "take the service out of config.toml, then garrison apply; garrison stop NAME only ends it",
+    ),
+    **dict.fromkeys(
+        ("kill", "disable", "signal", "terminate"),
         "garrison stop NAME ends a service, which stays stopped; garrison down ends everything",
     ),
     **dict.fromkeys(
@@ -47,7 +59,15 @@ ELSEWHERE = {
         "garrison deaths lists the crashes, garrison death ID shows one",
     ),
     **dict.fromkeys(
-        ("why", "explain", "trace", "transcript"),
+        ("py-spy", "pstack", "gstack", "threads", "backtrace", "stacktrace"),
+        "garrison stack NAME shows where the threads and tasks of a service are",
+    ),
+    **dict.fromkeys(
+        ("deps", "dependencies", "list-dependencies", "topology"),
+        "garrison graph shows what depends on what, and what calls what",
+    ),
+    **dict.fromkeys(
+        ("explain", "trace", "transcript"),
         "garrison answer lists what agents answered, garrison answer ID shows why",
     ),
     **dict.fromkeys(
@@ -66,8 +86,24 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(("manual", "man", "guide"), "garrison docs lists the manual"),
     **dict.fromkeys(
-        ("update", "self-update", "replace"), "garrison upgrade runs the installed version"
+        ("self-update", "replace"),
+        "garrison update --from WHEEL runs a new version, garrison upgrade the installed one",
     ),
+}
+SECTIONS = {  # of `garrison --help`: verbs, in their order
+    "The host": ("up", "down", "upgrade", "update", "doctor", "backup", "restore", "systemd"),
+    "Its machines": ("node", "nodes", "drain"),
+    "Its services": (
+        *("status", "start", "stop", "restart", "reload", "reset", "pause", "resume"),
+        *("wait", "call", "run"),
+    ),
+    "Looking": (
+        *("why", "logs", "events", "deaths", "death", "stack", "graph", "top", "probe"),
+        *("console", "metrics", "hooks", "mcp", "chaos"),
+    ),
+    "The config": ("init", "import", "plugins", "config", "check", "diff", "apply"),
+    "Agents and what they are sent": ("chat", "answer", "mail", "tasks", "person"),
+    "This command": ("docs", "completion", "version"),
 }
 RENAMED = {"help": "--help", "retry": "replay", "delete": "drop", "rm": "drop", "list": "ls"}
 
@@ -90,6 +126,13 @@ def unknown_verb(name: str, known: list[str], parent: str = "") -> str:
         return f"there is no verb {parent} {name}; there are: {', '.join(known)}"
     close = [word] if word == "--help" else close
     return f"there is no verb {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def sections(known: list[str]) -> dict[str, list[str]]:
+    """Return the verbs that there are by their sections; those of none are `Others`."""
+    found = {title: [one for one in names if one in known] for title, names in SECTIONS.items()}
+    listed = {name for names in SECTIONS.values() for name in names}
+    return {**found, "Others": [name for name in known if name not in listed]}
 
 
 class VerbGroup(click.Group):

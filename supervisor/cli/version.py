@@ -2,7 +2,7 @@
 
 import click
 
-from garrison.supervisor.control.status import own_version
+from garrison.ipc.system.installed import installed_version
 
 from .errors import DONE
 from .output import Invocation, options
@@ -18,5 +18,5 @@ def version(invocation: Invocation) -> int:
 
 def print_version(invocation: Invocation) -> None:
     """Print the installed version."""
-    invocation.answer({"version": own_version()})
-    invocation.say(f"garrison {own_version()}")
+    invocation.answer({"version": installed_version()})
+    invocation.say(f"garrison {installed_version()}")

@@ -7,14 +7,14 @@ does, so a mistake leaves the running service as it is.
 import contextlib
 import os
 import threading
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from garrison.ipc.errors import GarrisonError
-from garrison.supervisor.config.document import read_file
+from garrison.ipc.errors import ConfigError, GarrisonError
+from garrison.supervisor.config.files import included_by, read_files
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.main_file import ConfigPaths
 
 from .client import request
 
@@ -38,7 +38,8 @@ class Watcher:
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._home, self._path, self._say = config.host.home, config.path, say
-        self._tables = _tables(config.path)
+        self._paths, self._tables = config.paths, _tables(config.paths)
+        self._configs = set(self._config_files())  # as of the last reading
         self._seen = self._before = self._stamps()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -96,8 +97,9 @@ class Watcher:
     def _affected(self, changed: Iterable[Path], rows: list[Row]) -> set[str]:
         """Return the NAMEs of the services that the changed files belong to."""
         names: set[str] = set()
+        before, configs = self._tables, self._configs | set(self._config_files())
         for path in changed:
-            if path == self._path:
+            if path in configs and self._tables is before:  # all of them are read together
                 names |= self._reconfigured(rows)
             elif path.suffix == ".py":
                 names |= self._users_of(path, rows)
@@ -124,11 +126,11 @@ class Watcher:
 
     def _reconfigured(self, rows: list[Row]) -> set[str]:
         """Return the services whose part of the config has changed."""
-        before, after = self._tables, _tables(self._path)
+        before, after = self._tables, _tables(self._paths)
         if not after:
             self._say(f"{self._path.name} cannot be read, so nothing is restarted: garrison check")
             return set()
-        self._tables = after
+        self._tables, self._configs = after, set(self._config_files())
         return {row["name"] for row in rows if _sections(before, row) != _sections(after, row)}
 
     def _own_files(self, row: Row) -> set[Path]:
@@ -149,8 +151,13 @@ class Watcher:
                 break
         return stamps
 
+    def _config_files(self) -> Iterator[Path]:
+        yield from self._paths
+        for _, _, paths in included_by(self._tables, self._path.parent.resolve()):
+            yield from paths
+
     def _files(self) -> Iterator[Path]:
-        yield self._path
+        yield from self._config_files()
         parts = [self._tables.get("defaults")]
         for kind in ("services", "plugins", "agents"):
             parts += self._tables.get(kind, {}).values()
@@ -180,11 +187,11 @@ def _is_own(folder: Path, home: Path) -> bool:
     return not foreign and folder != home and not (folder / "pyvenv.cfg").exists()
 
 
-def _tables(path: Path) -> dict[str, Any]:
+def _tables(paths: ConfigPaths) -> dict[str, Any]:
     """Return a config's tables as they are written; none if it cannot be read."""
     try:
-        return tomllib.loads(read_file(path).decode())
-    except (OSError, ValueError):
+        return read_files(paths).document.tables
+    except ConfigError:
         return {}
 
 

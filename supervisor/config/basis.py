@@ -1,6 +1,6 @@
 """What a config is composed from, and the parts of its file that are not used (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ class Rejection:
 
     unit: Unit
     error: ConfigError
+    parts: frozenset[Unit] = frozenset()  # of an included file: what was accepted from it
 
     @property
     def service(self) -> str:
@@ -26,9 +27,13 @@ class Rejection:
 
     def concerns(self, spec: ServiceSpec) -> bool:
         """Return True if a service would be different with it."""
+        names = {service_of(unit) for unit in self.parts}
+        if spec.name in names or ("plugins", spec.plugin) in self.parts:
+            return True
         return (
             self.unit in {WHOLE, ("plugins", spec.plugin)}
             or self.service == spec.name
+            or (self.unit[:1] == ("hooks",) and spec.name == "hooks")
             or self.unit == (("agents", spec.agent.name) if spec.agent.name else AGENT)
         )
 
@@ -45,6 +50,30 @@ class Rejection:
         }
 
 
+def still_rejected(
+    before: Iterable[Rejection],
+    now: Iterable[Rejection],
+    unread: Collection[str],
+    plugins: Mapping[str, str],
+) -> tuple[Rejection, ...]:
+    """Return which parts that were rejected are not corrected on disk.
+
+    Args:
+        before: Those that were rejected.
+        now: Those of the config on disk.
+        unread: Its plugins that have not read it: what they have refused, they may refuse still.
+        plugins: NAME of a service → its plugin.
+    """
+    found = {str(one.error) for one in now}
+    return tuple(
+        one
+        for one in before
+        if str(one.error) in found
+        or plugins.get(one.service) in unread
+        or (one.unit[:1] == ("plugins",) and one.unit[1] in unread)
+    )
+
+
 @dataclass(frozen=True)
 class Basis:
     """What a config is composed from, and how."""
@@ -54,6 +83,8 @@ class Basis:
     selection: Selection
     home: Path | None  # of `--home` or `$GARRISON_HOME`
     rejected: tuple[Rejection, ...] = ()
+    paths: tuple[Path, ...] = ()  # of the file and its overlays, absolute
+    files: tuple[Path, ...] = ()  # all that were read
 
     def without(self, keys: Sequence[str | int], problem: str) -> "Basis":
         """Return the basis without the part of the file that a key is in.

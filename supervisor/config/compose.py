@@ -1,13 +1,24 @@
 """Composes the tables of a config from the file and the accepted config, as a selection says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import schema
+from . import plain, schema
 from .accepted import Accepted
 from .document import Document
-from .units import AGENT, DEFAULTS, HOST, Origin, Selection, Unit, omit, pick, section_unit
+from .units import (
+    AGENT,
+    DEFAULTS,
+    ENGINE,
+    HOST,
+    Origin,
+    Selection,
+    Unit,
+    omit,
+    pick,
+    section_unit,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Sources:
         if self.accepted is not None and selection.origin(unit) is Origin.ACCEPTED:
             return self.accepted.document(unit)
         if self.file is not None:
-            return self.file
+            return self.file.of_unit(unit)
         assert self.accepted is not None
         return self.accepted.document(HOST)
 
@@ -35,14 +46,22 @@ class Parts:
     """The tables of one config as they were read, all paths absolute."""
 
     host: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     agent: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)  # each with its `services`
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     own_defaults: dict[str, dict[str, Any]] = field(default_factory=dict)  # of accepted services
     documents: dict[Unit, Document] = field(default_factory=dict)
     defaults_documents: dict[str, Document] = field(default_factory=dict)
+
+    def all_sections(self) -> Iterator[dict[str, Any]]:
+        """Yield the section of each service, the agents' among them."""
+        yield from self.services.values()
+        for agent in self.agents.values():
+            yield from agent["services"].values()
 
 
 def compose(sources: Sources, selection: Selection) -> Parts:
@@ -66,10 +85,11 @@ class _Composition:
         """Read every unit."""
         parts = self._parts
         parts.host, parts.defaults = self._take(HOST), self._take(DEFAULTS)
-        parts.agent = self._take(AGENT)
+        parts.engine, parts.agent = self._take(ENGINE), self._take(AGENT)
         parts.plugins = {unit[1]: self._take(unit) for unit in self._units("plugins")}
         agents = {unit[1]: self._take(unit) for unit in self._units("agents")}
         parts.services = self._sections(("services",))
+        parts.hooks = {unit[1]: self._take(unit) for unit in self._units("hooks")}
         parts.agents = {
             name: {**keys, "services": self._sections(("agents", name, "services"))}
             for name, keys in agents.items()
@@ -99,8 +119,10 @@ class _Composition:
         """Return the sections of services, those without one left out."""
         sections = dict[str, dict[str, Any]]()
         for unit in self._units(*table):
-            if pick(self._sources.document(unit, self._selection).tables, [unit]):
-                sections[unit[-1]] = self._take(unit)
+            document = self._sources.document(unit, self._selection)
+            if pick(document.tables, [unit]):
+                keys, defaults = self._take(unit), self._parts.defaults
+                sections[unit[-1]] = plain.complete(keys, unit, document.directory, defaults)
         return sections
 
     def _take(self, unit: Unit) -> dict[str, Any]:

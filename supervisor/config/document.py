@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -32,13 +31,18 @@ class Document:
     characters: Mapping[str, str] | None = None  # path → text; None: they are on disk
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, directory: Path | None = None) -> Self:
         """Read and parse a file.
+
+        Args:
+            path: The file.
+            directory: Where relative paths in it begin; None: at its own folder.
 
         Raises:
             ConfigError: It is missing or unreadable, or it is not TOML in UTF-8.
         """
-        return cls.parse(path, as_given(path).parent.resolve(), _text(path))
+        text = _text(path)
+        return cls.parse(path, directory or as_given(path).parent.resolve(), text)
 
     @classmethod
     def parse(
@@ -65,6 +69,8 @@ class Document:
     @property
     def digest(self) -> str:
         """Return the digest of its text."""
+        import hashlib  # slow to import, and most commands need no digest
+
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def error_at(self, keys: Sequence[str | int], problem: str) -> ConfigError:
@@ -72,17 +78,36 @@ class Document:
         line = self.lines.find(keys)
         return ConfigError(problem, path=str(self.path), line=line, key=dotted(keys))
 
+    def of_unit(self, unit: tuple[str, ...]) -> "Document":
+        """Return the document that a part of the config is read from."""
+        return self
+
+    def shared_place(self, key: str) -> str:
+        """Return what is wrong with a folder of `[host]` that several environments have."""
+        return ""
+
     def home(self) -> Path:
         """Return the home: `[host] home`, else `.garrison` beside the file.
 
         Raises:
             ConfigError: The key has no path.
         """
+        return self._folder_of_host("home") or self.directory / HOME_BESIDE
+
+    def state(self) -> Path | None:
+        """Return `[host] state`; None: it is in the home.
+
+        Raises:
+            ConfigError: The key has no path.
+        """
+        return self._folder_of_host("state")
+
+    def _folder_of_host(self, key: str) -> Path | None:
         try:
             with values.at_path("host"):
                 host = values.any_table(self.tables.get("host", {}))
-                with values.at_path("home"):
-                    return self.directory / values.path(host.get("home", HOME_BESIDE))
+                with values.at_path(key):
+                    return self.directory / values.path(host[key]) if key in host else None
         except values.ConfigValueError as error:
             raise self.error_at(error.keys, error.problem) from None
 

@@ -17,22 +17,12 @@ from typing import NamedTuple
 from garrison.ipc.character import secrets_of
 from garrison.ipc.errors import StartError
 
+from .hook_secrets import spare_secrets
+from .passed_variables import is_passed_to_all
 from .spec import ServiceSpec
 
-# Programs need these to find themselves, their user, their language and their certificates. Left
-# out on purpose: HTTP_PROXY and the like, which often hold a password (`pass_env` passes them on);
-# TERM, because a worker's output is a file; LD_PRELOAD, PYTHONHOME, PYTHONSTARTUP and
-# PYTHONINSPECT, which concern one program alone.
-ALLOWED = frozenset(
-    {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
-        *("VIRTUAL_ENV", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
-        *("PYTHONPYCACHEPREFIX", "PYTHONHASHSEED", "PYTHONUTF8", "PYTHONWARNINGS"),
-        *("PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "LD_LIBRARY_PATH"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    }
-)
-ALLOWED_PREFIXES = ("LC_", "XDG_")
+# Of the host's own interpreter: its libraries are of no use to another one.
+OF_ONE_INTERPRETER = frozenset({"VIRTUAL_ENV", "PYTHONPATH"})
 # Folders of the supervisor's own user; another user cannot open them
 USER_FOLDERS = frozenset(
     f"XDG_{what}"
@@ -121,14 +111,16 @@ def _is_owners_alone(descriptor: int, mode: int) -> bool:
     return not mode & 0o007 and not any(others)
 
 
-def is_passed_to_all(name: str) -> bool:
-    """Return True if every service is given a variable."""
-    return name in ALLOWED or name.startswith(ALLOWED_PREFIXES)
+def base_environment(environ: Mapping[str, str], foreign: bool = False) -> dict[str, str]:
+    """Return the variables that every process gets. They are the launcher's whole environment.
 
-
-def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that every process gets. They are the launcher's whole environment."""
-    return {name: value for name, value in environ.items() if is_passed_to_all(name)}
+    Args:
+        environ: The supervisor's.
+        foreign: The process is under another interpreter than the host's own.
+    """
+    left_out = OF_ONE_INTERPRETER if foreign else frozenset()
+    passed = {name: value for name, value in environ.items() if is_passed_to_all(name)}
+    return {name: value for name, value in passed.items() if name not in left_out}
 
 
 def _without_user_folders(environ: Mapping[str, str]) -> dict[str, str]:
@@ -136,6 +128,31 @@ def _without_user_folders(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in base_environment(environ).items() if name not in USER_FOLDERS
     }
+
+
+class SecretFiles:
+    """Reads files of secrets, and keeps of each whether it is the same one at another reading.
+
+    Args:
+        environ: The supervisor's environment. systemd writes its credentials anew at each start of
+            the unit, so they are never the same, and left out.
+
+    Attributes:
+        stamps: Path → inode, mtime in ns, size.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._credentials = environ.get(CREDENTIALS, "")
+        self.stamps = dict[str, tuple[int, int, int]]()
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a file. Raises as `read_private`."""
+        if not self._credentials or not path.is_relative_to(self._credentials):
+            # Before it is read: a change meanwhile is then seen as one
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                self.stamps[str(path)] = (found.st_ino, found.st_mtime_ns, found.st_size)
+        return read_private(path)
 
 
 class FoundSecret(NamedTuple):
@@ -187,6 +204,7 @@ def service_environment(
     environ: Mapping[str, str],
     read: Callable[[Path], bytes] = read_private,
     of_user: Mapping[str, str] | None = None,
+    foreign: bool = False,
 ) -> ServiceEnvironment:
     """Return the environment and the secrets of one service.
 
@@ -199,14 +217,15 @@ def service_environment(
         environ: The supervisor's environment.
         read: Returns the content of a file.
         of_user: HOME and the like of the service's user; None: it is the supervisor's user.
+        foreign: It runs under another interpreter than the host's own.
 
     Raises:
         StartError: A secret is not found, or a file of secrets is unusable.
     """
     search = _Search(spec, environ, read)
-    base = base_environment(environ)
+    base = base_environment(environ, foreign)
     if of_user is not None:
-        base = {**_without_user_folders(environ), **of_user}
+        base = {**_without_user_folders(base), **of_user}
     environment = {
         **base,
         **{name: environ[name] for name in spec.environment.pass_env if name in environ},
@@ -217,10 +236,27 @@ def service_environment(
         for name, value in search.from_file.items()
         if name not in spec.environment.env
     }
+    spare = spare_secrets(spec.plugin, spec.config)
     for name, source in spec.environment.secrets.items():
-        secrets[name] = search.find(name, source)
+        with contextlib.suppress(*((StartError,) if name in spare else ())):
+            secrets[name] = search.find(name, source)
     public = {name: value for name, value in environment.items() if name not in secrets}
     return ServiceEnvironment(public, secrets)
+
+
+def host_secret(
+    name: str, environ: Mapping[str, str], read: Callable[[Path], bytes] = read_private
+) -> str:
+    """Return a secret of the host's own, as `secrets` of a service would find it: from systemd's
+    credentials, or from the supervisor's environment; empty if neither has it.
+
+    Raises:
+        UnusableFile: The credential is unusable.
+    """
+    if folder := environ.get(CREDENTIALS, ""):
+        with contextlib.suppress(FileNotFoundError):
+            return os.fsdecode(read(Path(folder) / name)).strip()
+    return environ.get(name, "").strip()
 
 
 def not_granted(environ: Mapping[str, str], found: ServiceEnvironment) -> tuple[str, ...]:

@@ -6,8 +6,12 @@ from typing import Annotated
 
 import msgspec
 
+from .engine_spec import EngineSpec
 from .keys import Key, count, duration
+from .operators import OperatorTeam
 
+# Each worker would need 15 MiB more if it imported them itself
+TRACE_MODULES = ("garrison.workers.process.method_spans", "garrison.workers.process.span_export")
 KEPT_FOR_CRASHES = (64 * 1024, 2)  # bytes of a log file, and files
 
 
@@ -28,6 +32,16 @@ class LogFormat(Enum):
 class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The host itself: its files and what holds for all services together."""
 
+    include: Annotated[
+        tuple[str, ...],
+        Key(
+            "Further files with sections of plugins, services, agents and hooks. A pattern "
+            "begins at this file's folder; so do the paths in those files.",
+            kind="file_pattern",
+            unit="patterns",
+            example='["conf.d/*.toml"]',
+        ),
+    ] = ()
     home: Annotated[
         Path,
         Key(
@@ -77,6 +91,15 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
             "object a line with `time`, `service`, and `line` or `event`."
         ),
     ] = LogFormat.TEXT
+    disk_low: Annotated[
+        str,
+        Key(
+            "The free space of the home's disk below which an event `disk.low` is recorded, as a "
+            "size or in percent; `0` is none. `garrison status` shows it, and hooks are run on it.",
+            kind="amount",
+            example='"5%"',
+        ),
+    ] = "512MiB"
     preload: Annotated[
         tuple[str, ...],
         Key(
@@ -127,6 +150,57 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
             "started before this was set do not support it: restart them."
         ),
     ] = False
+    direct: Annotated[
+        bool,
+        Key(
+            "Let services that call each other often do so over sockets of their own, without the "
+            "supervisor in between: `garrison graph` shows which."
+        ),
+    ] = True
+    traces: Annotated[
+        str,
+        Key(
+            "The address of an OpenTelemetry collector that receives traces of all calls, by OTLP "
+            "over HTTP. `/v1/traces` is added to it. It needs the extra `otel`. Workers that were "
+            "started before this was set send none: restart them.",
+            kind="collector",
+            example='"http://127.0.0.1:4318"',
+        ),
+    ] = ""
+    traces_ratio: Annotated[
+        float,
+        Key(
+            "The share of traces that are recorded. What a trace begins with decides for all of "
+            "it.",
+            kind="ratio",
+            example="0.1",
+        ),
+    ] = 1.0
+    traces_headers: Annotated[
+        str,
+        Key(
+            "The name of a secret with the headers of each request to the collector, as "
+            "`NAME=VALUE,NAME=VALUE`. It is read from the supervisor's environment or from "
+            "systemd's credentials, and is no variable of any service.",
+            kind="secret_name",
+            example='"OTEL_EXPORTER_OTLP_HEADERS"',
+        ),
+    ] = ""
+    operators: Annotated[
+        dict[str, OperatorTeam],
+        Key(
+            "Other users of this machine who may give some orders about some services. Each team "
+            "has `group` or `users`, `services`, and `may`: a list of status, logs, restart, "
+            "start, stop, pause; without it status and logs.",
+            kind="operators",
+        ),
+    ] = {}
+    engine: EngineSpec = EngineSpec()  # the table [engine]
+
+    @property
+    def preloaded(self) -> tuple[str, ...]:
+        """Return the modules to import before any worker starts, those that traces need too."""
+        return (*self.preload, *TRACE_MODULES) if self.traces else self.preload
 
     @property
     def kept_logs(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ file that does not fit is replaced by what was accepted; see `units`.
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,24 @@ from garrison.ipc.character import CharacterError
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Section
 
-from . import values
-from .accepted import Accepted, Origins
+from . import plain
+from .accepted import Accepted, FailedTrial, Origins
 from .basis import Basis, Rejection
 from .characters import read_agent
 from .compose import Parts, Sources, compose
-from .document import HOME_BESIDE, Document, as_given
+from .document import Document, as_given
+from .engine_reader import engine_spec
+from .files import ConfigFiles, read_files, units_in
+from .homes import home_override
+from .hooks import HOOKS, with_hooks
 from .host_spec import HostSpec
+from .layers import LayeredDocument
+from .main_file import ConfigPaths, as_paths
+from .places import host_spec
 from .resolve import (
     Namespace,
     ServiceBinding,
+    check_former,
     check_names,
     full_name,
     namespaces,
@@ -36,6 +44,7 @@ from .resolve import (
 from .spec import AgentSpec, PluginSpec, ServiceSpec, service_spec
 from .units import (
     AGENT,
+    DEFAULTS,
     HOST,
     WHOLE,
     Origin,
@@ -46,10 +55,6 @@ from .units import (
     unit_of,
 )
 from .values import ConfigValueError
-
-LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest file name in run/
-FOLDERS = frozenset({"run", "state", "logs"})
-SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,22 @@ class Config:
     def rejected(self) -> tuple[Rejection, ...]:
         """Return the parts of the file that are not used."""
         return self._basis.rejected
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return every config file, absolute: the main one first, also what cannot be used."""
+        return self._basis.files
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the main file and its overlays, absolute, as they were given."""
+        return self._basis.paths
+
+    @property
+    def shown(self) -> str:
+        """Return the main file and its overlays, in words."""
+        first, *overlays = map(str, self.paths)
+        return f"{first} with {', '.join(overlays)}" if overlays else first
 
     @cached_property
     def held(self) -> dict[str, ConfigError]:
@@ -115,6 +136,21 @@ class Config:
             return True
         return pick(accepted.document(unit).tables, [unit]) != pick(file.tables, [unit])
 
+    def fingerprint(self, keys: Sequence[str | int]) -> str:
+        """Return what identifies the part of the file that a key is in, with the defaults."""
+        unit, file = unit_of(self._file_keys(keys)), self._basis.sources.file
+        tables = pick(file.tables, [unit, DEFAULTS]) if file is not None else {}
+        return hashlib.sha256(repr(tables).encode()).hexdigest()[:16]
+
+    def without_failed(self, failed: Iterable[FailedTrial]) -> "Config":
+        """Return the config without what was tried and did not run, while that is unchanged."""
+        config = self
+        parts = [(keys, mark, one.problem) for one in failed for keys, mark in one.parts]
+        for keys, mark, problem in parts:
+            if config.is_replaceable(keys) and config.fingerprint(keys) == mark:
+                config = config.without(keys, problem)
+        return config
+
     def fitted(self, provides: Mapping[str, Sequence[str]]) -> tuple["Config", list[ServiceSpec]]:
         """Return the config that fits the plugins, and the spec of every service of it.
 
@@ -152,6 +188,8 @@ class Config:
         with_parts = _services_with_parts(resolved, provides)
         specs = [self._spec(*one, known, one[1].name in with_parts) for one in resolved]
         specs = [spec for spec in specs if spec.name not in self.held]
+        former = {name: (self.section_path(name), was) for name, was in self.former.items()}
+        check_former(former, {*known, *self._sections})
         if all(plugin in provides for plugin in self.plugins):
             self._check_names(specs)
         return specs
@@ -195,6 +233,15 @@ class Config:
         defaults = self._defaults_of(service)
         return ("defaults", key) if key in defaults else (*self.section_path(service), key)
 
+    @property
+    def former(self) -> dict[str, str]:
+        """Return the former NAME of each service that has one: NAME → `was`."""
+        found = {
+            name: namespace.sections[short].get("was", "")
+            for name, (namespace, short) in self._sections.items()
+        }
+        return {name: was for name, was in found.items() if was}
+
     def section_path(self, service: str) -> tuple[str, ...]:
         """Return the path of a service's section, also where the file has none."""
         if service in self._sections:
@@ -214,6 +261,29 @@ class Config:
             problem: What is wrong and what was expected.
         """
         return self._error_at(self._file_keys(keys), problem)
+
+    def place_of(self, keys: Sequence[str | int]) -> str:
+        """Return the file and line of a key, `conf.d/a.toml:3`, where there are several files.
+
+        Args:
+            keys: As `error_at` takes them. Empty is returned for a key that no file has.
+        """
+        path, sources = self._file_keys(keys), self._basis.sources
+        if len(self.files) == 1 or sources.file is None:
+            return ""
+        document = sources.file.of_unit(unit_of(path))
+        layer = document.layer_of(path) if isinstance(document, LayeredDocument) else document
+        if layer.lines.depth(path) < len(path):
+            return ""
+        file = as_given(layer.path)
+        folder = self.path.parent
+        shown = file.relative_to(folder) if file.is_relative_to(folder) else file
+        return f"{shown}:{layer.lines.find(path)}"
+
+    def overridden(self) -> list[str]:
+        """Return, in words, the keys of overlays that files before them have, too."""
+        file = self._basis.sources.file
+        return list(file.overridden()) if isinstance(file, LayeredDocument) else []
 
     def _error_at(self, keys: Sequence[str | int], problem: str) -> ConfigError:
         """Return the error of a key, whose path is that in the file."""
@@ -284,7 +354,7 @@ def _services_with_parts(
 
 
 def load(
-    path: Path,
+    path: ConfigPaths,
     home: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     accepted: Accepted | None = None,
@@ -292,7 +362,7 @@ def load(
     """Read a configuration.
 
     Args:
-        path: The file.
+        path: The file, or the main file and its overlays.
         home: `--home`; it overrides `$GARRISON_HOME`, which overrides the file's own.
         environ: The environment, for `GARRISON_HOME`.
         accepted: Takes the place of what does not fit; None: nothing does.
@@ -300,18 +370,35 @@ def load(
     Raises:
         ConfigError: It cannot be used. The text names file, line, key and what was expected.
     """
-    absolute = as_given(path)
+    paths = tuple(as_given(one) for one in as_paths(path))
     selection = Selection(None if accepted is None else frozenset(accepted.units()))
-    override = home_override(home, environ)
+    override, sources = home_override(home, environ), Sources(None, accepted)
     try:
-        document = Document.read(path)
+        files = read_files(path)
     except ConfigError as error:
         if accepted is None:
             raise
         selection = Selection(selection.accepted, frozenset({WHOLE}))
-        rejected = (Rejection(WHOLE, error),)
-        return _read(Basis(absolute, Sources(None, accepted), selection, override, rejected))
-    return _read(Basis(absolute, Sources(document, accepted), selection, override))
+        whole = (Rejection(WHOLE, error),)
+        return _read(Basis(paths[0], sources, selection, override, whole, paths, paths))
+    rejected = tuple(rejected_by(files, accepted))
+    if rejected and accepted is None:
+        raise rejected[0].error
+    units = frozenset(unit for one in rejected for unit in one.parts or {one.unit})
+    selection = Selection(selection.accepted, units)
+    sources = Sources(files.document, accepted)
+    config = _read(Basis(paths[0], sources, selection, override, rejected, paths, files.read))
+    return config if accepted is None else config.without_failed(accepted.stored.failed.values())
+
+
+def rejected_by(files: ConfigFiles, accepted: Accepted | None) -> Iterator[Rejection]:
+    """Yield what cannot be used before any key is read: included files, and units of two files."""
+    for unit, error in files.twice.items():
+        yield Rejection(unit, error)
+    here = set(units_in(files.document.tables))
+    for path, error in files.unusable.items():
+        parts = frozenset[Unit]() if accepted is None else accepted.units_from(path)
+        yield Rejection(("include", str(path)), error, parts - here)
 
 
 def _read(basis: Basis) -> Config:
@@ -328,13 +415,18 @@ def _read(basis: Basis) -> Config:
 
 
 def _config(basis: Basis) -> Config:
-    parts = compose(basis.sources, basis.selection)
+    parts = with_hooks(compose(basis.sources, basis.selection))
     plugins = {
         name: PluginSpec(**{"name": name, "use": name, **keys})
         for name, keys in parts.plugins.items()
     }
-    host = _host(parts.documents[HOST], parts.host, basis.home)
-    spaces = namespaces(plugins, parts.services, parts.agents)
+    if any(plain.has_command(section) for section in parts.all_sections()):
+        plugins[plain.PLUGIN] = plain.plugin_spec()
+    host = host_spec(parts.documents[HOST], parts.host, basis.home)
+    engine = engine_spec(parts.engine, host.orphan_grace)
+    host = msgspec.structs.replace(host, engine=engine)
+    of_host = {HOOKS} if parts.hooks else set[str]()
+    spaces = namespaces(plugins, parts.services, parts.agents, of_host)
     agents, characters = _agents(parts)
     origins = Origins(_by_name(parts), parts.defaults_documents, characters)
     digest = _digest(origins, agents)
@@ -373,84 +465,3 @@ def _agents(parts: Parts) -> tuple[dict[str, AgentSpec], dict[Unit, tuple[str, s
             raise ConfigValueError(str(error), *unit, "character") from None
         characters[unit] = str(file or ""), text
     return agents, characters
-
-
-def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the home of the host that a command addresses.
-
-    It is `--home`, else `$GARRISON_HOME`, else the config's `[host] home`, else `.garrison` beside
-    the config. The config is read only if the answer depends on it, and only this key is checked.
-
-    Args:
-        home: `--home`.
-        config: `--config`; None: `config.toml` in the current folder, if there is one.
-        environ: The environment, for `GARRISON_HOME`.
-
-    Raises:
-        ConfigError: The config is needed and cannot be read, and there is no accepted one.
-    """
-    if override := home_override(home, environ):
-        return override
-    if config is None and not Path("config.toml").exists():
-        return Path(HOME_BESIDE).absolute()
-    path = config or Path("config.toml")
-    try:
-        return Document.read(path).home()
-    except ConfigError:
-        beside = home_beside(path)
-        if accepted_file(beside).exists():
-            return beside
-        raise
-
-
-def home_beside(config: Path) -> Path:
-    """Return the home of a config that names no other."""
-    return as_given(config).parent.resolve() / HOME_BESIDE
-
-
-def accepted_file(home: Path) -> Path:
-    """Return the file of the accepted config of a home."""
-    return home / "state" / "accepted.json"
-
-
-def home_override(home: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the home of `--home` or `$GARRISON_HOME`."""
-    text, origin = environ.get("GARRISON_HOME"), "$GARRISON_HOME"
-    if home:
-        text, origin = str(home), "--home"
-    if not text:
-        return None
-    try:
-        return values.path(text).absolute()
-    except ConfigValueError as error:
-        raise ConfigError(error.problem, key=origin) from None
-
-
-def _host(document: Document, keys: dict[str, Any], home: Path | None) -> HostSpec:
-    """Return the settings of the host.
-
-    Raises:
-        ConfigValueError: A path is too long for a socket.
-    """
-    home = _resolved(home or document.home())
-    keys = {name: _resolved(keys[name]) if name in FOLDERS else keys[name] for name in keys}
-    folders = {"run": home / "run", "state": home / "state", "logs": home / "logs"}
-    host = HostSpec(**{**folders, **keys, "home": home})
-    longest = host.run / LONGEST_SOCKET
-    if (length := len(os.fsencode(longest))) > SOCKET_LIMIT:
-        raise ConfigValueError(
-            f"the path {longest} is {length} bytes long, and a Unix socket's is at most "
-            f"{SOCKET_LIMIT}: set `[host] run` to a shorter directory, or give a shorter --home",
-            *("host", "run" if "run" in keys else "home"),
-        )
-    return host
-
-
-def _resolved(folder: Path) -> Path:
-    """Return a folder without links in its path: one may be moved while the host runs.
-
-    A path that is too long for sockets without its links is kept.
-    """
-    resolved = folder.resolve()
-    too_long = len(os.fsencode(resolved / "run" / LONGEST_SOCKET)) > SOCKET_LIMIT
-    return folder if too_long else resolved

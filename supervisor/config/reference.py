@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, get_origin
 
 import msgspec
 
+from .command_spec import PlainCommand
+from .engine_spec import EngineSpec, NodeSpec
+from .hook_spec import HookOn, HookSpec
 from .host_spec import HostSpec
 from .keys import KeyField, key_fields
 from .spec import AgentSection, PluginSpec, ServiceSpec
@@ -29,6 +32,25 @@ KIND_TEXTS = {  # by `Key.kind`
     "secrets": "list of names, or table",
     "use": "module, or `module:attribute`",
     "services": "tables",
+    "command": "list of strings",
+    "ready": '`"line: …"`, `"port: …"` or `"notify"`',
+    "signal": "name of a signal",
+    "words": "list of strings",
+    "address": "http or https",
+    "amount": "size, or percent",
+    "secret": "name",
+    "method": "NAME.method",
+    "operators": "table of teams",
+    "collector": "http or https address",
+    "ratio": "number, 0 to 1",
+    "secret_name": "name",
+    "listen": "address and port",
+    "ray_address": '`"auto"`, or address and port',
+    "node_path": "path on the node",
+    "node": 'NAME, `"supervisor"` or `"any"`',
+    "resources": "table of numbers",
+    "node_resources": "table of numbers",
+    "node_tables": "tables",
 }
 
 
@@ -43,8 +65,21 @@ class Table(NamedTuple):
 def _tables() -> dict[str, Table]:
     """Return the tables by their placeholder in the template, in the order of the page."""
     service, agents = list(key_fields(ServiceSpec)), list(key_fields(AgentSection))
+    command = list(key_fields(PlainCommand))
     return {
         "host": Table("[host]", "The host itself.", list(key_fields(HostSpec))),
+        "engine": Table(
+            "[engine]",
+            "Where services run. Without it, all run on this machine. See "
+            "[Nodes](../operate/nodes.md).",
+            [field for field in key_fields(EngineSpec) if field.name != "nodes"],
+        ),
+        "nodes": Table(
+            "[engine.nodes.NAME]",
+            "One machine, with kind nodes. A machine without such a table offers its CPU and "
+            "memory.",
+            list(key_fields(NodeSpec)),
+        ),
         "defaults": Table(
             "[defaults]",
             "All services. Each of these keys can stand in `[services.NAME]` too, and then "
@@ -75,7 +110,21 @@ def _tables() -> dict[str, Table]:
             "One service, with these keys and those of [`[defaults]`](#defaults). A plugin's "
             "services run without a section, each with its service_type as its NAME. For the forms "
             "of `secrets` see [Secrets](../operate/secrets.md).",
-            [field for field in service if field.key.own],
+            [field for field in service if field.key.own and field not in command],
+        ),
+        "command": Table(
+            "[services.NAME] with a command",
+            "A [plain command](../services/command.md) as a service, without a plugin. Its section "
+            "has these keys, those of [`[defaults]`](#defaults), and of those of a service "
+            "`env_file`, `secrets`, `depends_on` and `bind_to`.",
+            command,
+        ),
+        "hook": Table(
+            "[hooks.NAME]",
+            "Notifies a command, a webhook or a service's method. Any of these "
+            "tables adds the service `hooks`. See [Hooks](../operate/hooks.md). `on` has words "
+            f"of: {', '.join(f'`{one.value}`' for one in HookOn)}.",
+            list(key_fields(HookSpec)),
         ),
     }
 
@@ -121,7 +170,7 @@ def _number_text(field: KeyField) -> str:
 def value_text(field: KeyField) -> str:
     """Return what a key's value is, for the page."""
     kind: Any = get_origin(field.type) or field.type
-    if kind is tuple:
+    if kind is tuple and field.key.unit:
         return f"list of {field.key.unit}"
     if field.key.kind:
         return KIND_TEXTS[field.key.kind]
@@ -223,7 +272,7 @@ def _markdown_table(table: Table) -> str:
 def reference_markdown() -> str:
     """Return the page of the docs."""
     tables = _tables().values()
-    anchors = [re.sub(r"[^a-z]", "", table.title.lower()) for table in tables]
+    anchors = [re.sub(r"[^a-z ]", "", table.title.lower()).replace(" ", "-") for table in tables]
     toc = " · ".join(
         f"[`{table.title}`](#{anchor})" for table, anchor in zip(tables, anchors, strict=True)
     )

@@ -3,13 +3,15 @@
 Each service_type of a plugin is a service with that NAME, and a section of that NAME configures it.
 A section with a `plugin` is a service of that plugin under the section's NAME. Each agent runs the
 plugins that it names, or all, under NAMEs that begin with its own. A plugin that no agent runs is
-run once, for the host.
+run once, for the host. A plugin's own service that a section renames by `was` has its new
+NAME alone.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from .plain import PLUGIN, has_command
 from .values import ConfigValueError, did_you_mean, is_name, listed
 
 Provides = Mapping[str, Sequence[str]]  # plugin → its service_types, of those that could be read
@@ -46,24 +48,49 @@ class Namespace(NamedTuple):
         return (*self.keys, "services", name)
 
 
-def namespaces(plugins: Collection[str], sections: Sections, agents: Agents) -> list[Namespace]:
+def namespaces(
+    plugins: Collection[str], sections: Sections, agents: Agents, of_host: Collection[str] = ()
+) -> list[Namespace]:
     """Return the host's namespace, then each agent's.
+
+    Args:
+        plugins: All plugins.
+        sections: The sections of the host's services.
+        agents: The agents.
+        of_host: Plugins that agents do not run unless they name them.
 
     Raises:
         ConfigValueError: An agent names a plugin that is not configured.
     """
     found = list[Namespace]()
+    commands = _has_commands(sections, agents)
     for agent, keys in agents.items():
-        wanted = keys.get("plugins", tuple(plugins))
+        wanted = keys.get("plugins", tuple(one for one in plugins if one not in of_host))
         for index, plugin in enumerate(wanted):
             if plugin not in plugins:
                 problem = f"there is no [plugins.{plugin}]{did_you_mean(plugin, plugins)}"
                 raise ConfigValueError(problem, "agents", agent, "plugins", index)
+        own_sections = keys.get("services", {})
         own = tuple(plugin for plugin in plugins if plugin in wanted)
-        found.append(Namespace(agent, own, keys.get("services", {})))
+        if commands:
+            own = _with_commands(own, own_sections)
+        found.append(Namespace(agent, own, own_sections))
     taken = {plugin for space in found for plugin in space.plugins}
     left = tuple(plugin for plugin in plugins if plugin not in taken)
+    if commands:
+        left = _with_commands(left, sections)
     return [Namespace("", left, sections), *found]
+
+
+def _has_commands(sections: Sections, agents: Agents) -> bool:
+    every = [sections, *(keys.get("services", {}) for keys in agents.values())]
+    return any(has_command(section) for one in every for section in one.values())
+
+
+def _with_commands(plugins: tuple[str, ...], sections: Sections) -> tuple[str, ...]:
+    """Return the plugins of a namespace; that of plain commands is one where a section has one."""
+    others = tuple(plugin for plugin in plugins if plugin != PLUGIN)
+    return (*others, PLUGIN) if any(map(has_command, sections.values())) else others
 
 
 def resolve_services(
@@ -81,6 +108,7 @@ def resolve_services(
         _check_plugins(space, spaces, provides)
         with _paths_of(space):
             bindings = resolve_namespace(space.plugins, space.sections, provides, unread)
+        bindings = _without_renamed(space, bindings)
         for binding in bindings:
             name = space.full(binding.name)
             if name in found:
@@ -92,6 +120,40 @@ def resolve_services(
                 raise ConfigValueError(problem, *space.section(binding.name))
             found[name] = (space, binding._replace(name=name))
     return list(found.values())
+
+
+def _without_renamed(space: Namespace, bindings: list[ServiceBinding]) -> list[ServiceBinding]:
+    """Leave out the services of plugins whose NAME is the former one of a section of theirs."""
+    kinds = {binding.name: binding[1:] for binding in bindings}
+    renamed = {
+        (section["was"], *kinds[name])
+        for name, section in space.sections.items()
+        if "was" in section and name in kinds
+    }
+    return [
+        binding
+        for binding in bindings
+        if binding.name in space.sections or (space.full(binding.name), *binding[1:]) not in renamed
+    ]
+
+
+def check_former(former: Mapping[str, tuple[Sequence[str], str]], known: Collection[str]) -> None:
+    """Raise a `ConfigValueError` if a former NAME is still that of a service, or of two.
+
+    Args:
+        former: NAME → the path of its section, and its `was`.
+        known: The NAMEs of all services.
+    """
+    first = dict[str, str]()
+    for name, (path, was) in former.items():
+        if was == name:
+            raise ConfigValueError("this is the service's own NAME: take it out", *path, "was")
+        if was in known:
+            problem = f"there is a service `{was}` still: take that out of the config, or this key"
+            raise ConfigValueError(problem, *path, "was")
+        if (other := first.setdefault(was, name)) != name:
+            problem = f"`{other}` has the same: what `{was}` has left becomes that of one service"
+            raise ConfigValueError(problem, *path, "was")
 
 
 def full_name(name: str, space: Namespace, known: Collection[str]) -> str:
@@ -172,6 +234,7 @@ def resolve_namespace(
         ServiceBinding(service_type, plugin, service_type)
         for plugin, types in provides.items()
         for service_type in types
+        if not (plugin == PLUGIN and any(map(has_command, sections.values())))
     ]
     unclaimed = [binding for binding in by_default if binding not in claims]
     free = [binding for binding in unclaimed if _is_free(binding, sections, claims, provides)]

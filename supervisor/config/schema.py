@@ -9,18 +9,33 @@ from typing import Any, get_origin
 
 import msgspec
 
-from . import values
+from . import operators_reader, values
+from .amount import amount
+from .engine_reader import ENGINE_READERS, node_tables
+from .engine_spec import EngineSpec, NodeSpec
+from .hook_spec import READERS, HookSpec
 from .host_spec import HostSpec
 from .keys import KeyField, key_fields
 from .spec import AgentSection, PluginSpec, ServiceSpec
 from .toml_lines import dotted
+from .traces import TRACE_READERS
 from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, each
 
 # In place of the table with the settings of a service or plugin itself, where its path is not known
 OWN_TABLE = "[….config]"
 OF_SERVICE = f"a setting of the service itself belongs in {OWN_TABLE}"
 OF_PLUGIN = f"a setting of the plugin itself belongs in {OWN_TABLE}"
+ELSEWHERE = {  # what other supervisors call a key
+    **dict.fromkeys(("cwd", "directory"), "working_directory"),
+    **dict.fromkeys(("environment", "environ"), "env"),
+    **dict.fromkeys(("cmd", "exec", "script"), "command"),
+    **dict.fromkeys(("stopsignal", "kill_signal"), "stop_signal"),
+    **dict.fromkeys(("autorestart", "restart_policy"), "restart"),
+    **dict.fromkeys(("stopwaitsecs", "kill_timeout"), "grace"),
+}
 OF_AGENT = "a setting of the agent service itself belongs in [services.agent.config]"
+KINDS: dict[str, Reader] = {**values.KINDS, **READERS, "amount": amount}
+KINDS |= {**TRACE_READERS, **ENGINE_READERS}
 OF_DEFAULTS = "a setting of a service itself belongs in [services.NAME.config]"
 
 
@@ -30,10 +45,16 @@ def reader_of(field: KeyField) -> Reader:
     match get_origin(field.type) or field.type:
         case _ if key.kind == "services":
             return each(values.name, table(SERVICE, "a service", OF_SERVICE))
+        case _ if key.kind == "command":
+            return values.command
+        case _ if key.kind == "node_tables":
+            return node_tables(table(_readers(NodeSpec), "a node"))
+        case _ if key.kind == "operators":
+            return operators_reader.operators
         case origin if origin is tuple:
-            return values.list_of(values.KINDS[key.kind], key.unit)
+            return values.list_of(KINDS[key.kind], key.unit)
         case _ if key.kind:
-            return values.KINDS[key.kind]
+            return KINDS[key.kind]
         case origin if origin is dict:
             return any_table
         case kind if issubclass(kind, Enum):
@@ -80,6 +101,8 @@ def _suggest(key: str, value: object, readers: Mapping[str, Reader], own: str) -
     A key that is no slip of the pen is most often a setting of the service or plugin itself. So is
     one that resembles a known key, if its value would not fit there.
     """
+    if (meant := ELSEWHERE.get(key)) in readers:
+        return f"; it is called `{meant}` here"
     near = difflib.get_close_matches(key, readers, n=1, cutoff=0.8)
     homes = [title for title, keys in TABLES.items() if key in keys and keys is not readers]
     if near and (not own or _fits(readers[near[0]], value)):
@@ -113,23 +136,29 @@ def _readers(struct: type[msgspec.Struct], own: bool = True) -> dict[str, Reader
 
 
 HOST = _readers(HostSpec)
+ENGINE = _readers(EngineSpec)
 DEFAULTS = _readers(ServiceSpec, own=False)
 SERVICE = _readers(ServiceSpec)
 PLUGIN = _readers(PluginSpec)
 AGENT = _readers(AgentSection)
+HOOK = _readers(HookSpec)
 TABLES = {
     "[host]": HOST,
+    "[engine]": ENGINE,
     "[services.NAME]": SERVICE,
     "[plugins.NAME]": PLUGIN,
     "[agents.NAME]": AGENT,
+    "[hooks.NAME]": HOOK,
 }
 DOCUMENT: dict[str, Reader] = {
     "host": table(HOST, "[host]"),
+    "engine": table(ENGINE, "[engine]"),
     "defaults": table(DEFAULTS, "[defaults]", OF_DEFAULTS),
     "plugins": each(values.name, _plugin),
     "services": each(values.name, table(SERVICE, "a service", OF_SERVICE)),
     "agent": table({"character": AGENT["character"]}, "[agent]", OF_AGENT),
     "agents": each(values.agent_name, table(AGENT, "an agent")),
+    "hooks": each(values.name, table(HOOK, "a hook")),
 }
 _document = table(DOCUMENT, "the file's top level")
 

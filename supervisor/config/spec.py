@@ -12,6 +12,8 @@ import msgspec
 
 from garrison.ipc.character import Character, default_character
 
+from .command_spec import PlainCommand
+from .engine_spec import Placement
 from .keys import Key, KeyGroup, count, duration, inherited, services
 
 
@@ -28,6 +30,13 @@ class TaskErrors(Enum):
 
     LOG = "log"
     CRASH = "crash"
+
+
+class WhenPaused(Enum):
+    """What happens to a call to a service that is paused."""
+
+    WAIT = "wait"
+    REFUSE = "refuse"
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +114,13 @@ class Supervision(KeyGroup, frozen=True, kw_only=True):
         ),
     ] = 5
     period: Annotated[float, duration("The time in which crashes are counted.", above=0)] = 60.0
+    when_paused: Annotated[
+        WhenPaused,
+        Key(
+            'What calls to the service do while `garrison pause` holds it: "wait" until it is '
+            'resumed, or their deadline is over; "refuse" is an error at once.'
+        ),
+    ] = WhenPaused.WAIT
     health_interval: Annotated[
         float,
         duration(
@@ -304,6 +320,16 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
             example='"chat"',
         ),
     ]
+    was: Annotated[
+        str,
+        Key(
+            "The NAME that the service had before. Its data, mail and orders become this one's.",
+            kind="name",
+            own=True,
+            unset="it was not renamed",
+            example='"old-chat"',
+        ),
+    ] = ""
     agent: AgentSpec = AgentSpec()
     with_parts: bool = False  # its plugin's actions, models and the like are in its worker
     priority: Annotated[
@@ -321,6 +347,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     calls: CallSettings = CallSettings()
     limits: ProcessLimits = ProcessLimits()
     environment: Environment = Environment()
+    plain: PlainCommand = PlainCommand()
+    placement: Placement = Placement()
     config: Annotated[
         dict[str, Any], Key("The service's own settings; its class declares them.", own=True)
     ] = {}
@@ -347,7 +375,21 @@ class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
             example='"chat"',
         ),
     ]
+    python: Annotated[
+        Path | None,
+        Key(
+            "The Python that reads the plugin and runs its services: that of a venv with "
+            "libraries of its own. Garrison has to be installed in it.",
+            unset="the one that runs the host",
+            example='"/srv/x/.venv/bin/python"',
+        ),
+    ] = None
     config: Annotated[dict[str, Any], Key("The argument of the plugin's `init`.")] = {}
+
+    @property
+    def interpreter(self) -> str:
+        """Return the path of its own interpreter; empty: it is the host's."""
+        return str(self.python or "")
 
 
 class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -382,6 +424,8 @@ GROUPS: dict[str, type[KeyGroup]] = {
     "calls": CallSettings,
     "limits": ProcessLimits,
     "environment": Environment,
+    "plain": PlainCommand,
+    "placement": Placement,
 }
 
 

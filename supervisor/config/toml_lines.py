@@ -4,26 +4,31 @@
 1. A path has keys as `str` and indexes of arrays as `int`.
 """
 
+import functools
 import json
 import re
 import tomllib
 from collections.abc import Sequence
+from typing import Any
 
 KeyPath = tuple[str | int, ...]
 
-BLANK = re.compile(r"(?:\s|#[^\n]*)*")
-FILLER = re.compile(r"(?:[\s,]|#[^\n]*)*")  # between the items of an array or table
+BLANK = r"(?:\s|#[^\n]*)*"
+FILLER = r"(?:[\s,]|#[^\n]*)*"  # between the items of an array or table
 WORD = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
-KEYS = re.compile(rf"{WORD}(?:[ \t]*\.[ \t]*{WORD})*")
-STRING = re.compile(
+KEYS = rf"{WORD}(?:[ \t]*\.[ \t]*{WORD})*"
+STRING = (
+    r"(?s:"
     r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may come before the closing three
     r"|'''.*?'{3,5}"
     r'|"(?:[^"\\\n]|\\.)*"'
-    r"|'[^'\n]*'",
-    re.DOTALL,
+    r"|'[^'\n]*'"
+    r")"
 )
-PLAIN = re.compile(r"[^,\]}#\n]+")  # numbers, dates, true and false
-BARE = re.compile(r"[A-Za-z0-9_-]+")
+PLAIN = r"[^,\]}#\n]+"  # numbers, dates, true and false
+BARE = r"[A-Za-z0-9_-]+"
+
+compiled = functools.cache(re.compile)  # when first used: most commands read no TOML
 
 
 class Lines:
@@ -45,6 +50,14 @@ class Lines:
             if line is not None:
                 return line
         return None
+
+    def depth(self, path: Sequence[str | int]) -> int:
+        """Return how many keys of a path the text has."""
+        for end in range(len(path), 0, -1):
+            head = tuple(path[:end])
+            if head in self._named or head in self._implied:
+                return end
+        return 0
 
     def _document(self) -> None:
         table: KeyPath = ()
@@ -113,14 +126,10 @@ class Lines:
         """Read one dotted key and return its parts; tomllib removes the quotes."""
         start = self._at
         self._skip(KEYS)
-        table, keys = tomllib.loads(f"{self._text[start : self._at]} = 0"), list[str]()
-        while isinstance(table, dict):
-            ((key, table),) = table.items()
-            keys.append(key)
-        return keys
+        return list(key_path(self._text[start : self._at]) or ())
 
-    def _skip(self, pattern: re.Pattern[str]) -> int:
-        if found := pattern.match(self._text, self._at):
+    def _skip(self, pattern: str) -> int:
+        if found := compiled(pattern).match(self._text, self._at):
             self._at = found.end()
         return self._at
 
@@ -131,6 +140,18 @@ class Lines:
         return self._line
 
 
+def key_path(text: str) -> tuple[str, ...] | None:
+    """Return the path of a dotted key, as TOML writes it; None if it is none."""
+    if not compiled(KEYS).fullmatch(text):
+        return None
+    table: Any = tomllib.loads(f"{text} = 0")
+    keys = list[str]()
+    while isinstance(table, dict):
+        ((key, table),) = table.items()
+        keys.append(key)
+    return tuple(keys)
+
+
 def dotted(path: Sequence[str | int]) -> str:
     """Return a path as text: `services."a.b".depends_on[0]`."""
     text = ""
@@ -139,6 +160,6 @@ def dotted(path: Sequence[str | int]) -> str:
             text += f"[{part}]"
         else:
             text += "." * bool(text) + (
-                part if BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+                part if compiled(BARE).fullmatch(part) else json.dumps(part, ensure_ascii=False)
             )
     return text

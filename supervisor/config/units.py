@@ -1,8 +1,9 @@
 """Which parts of a config come from the file, and which from the accepted config (pure).
 
-A unit is the path of a table that is taken from one of the two as a whole: `host`, `defaults`, a
-plugin, an agent without its services, a service. A unit of the file that does not fit is rejected;
-then the accepted config has the word. Where that does not have the unit, it is left out.
+A unit is the path of a table that is taken from one of the two as a whole: `host`, `engine`,
+`defaults`, a plugin, an agent without its services, a service. A unit of the file that does not
+fit is rejected; then the accepted config has the word. Where that does not have the unit, it is
+left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ Unit: TypeAlias = tuple[str, ...]
 
 WHOLE: Unit = ()  # the file as a whole
 HOST: Unit = ("host",)
+ENGINE: Unit = ("engine",)
 DEFAULTS: Unit = ("defaults",)
 AGENT: Unit = ("agent",)
 
@@ -29,9 +31,9 @@ class Origin(Enum):
 def unit_of(keys: Sequence[str | int]) -> Unit:
     """Return the unit that a key belongs to; the whole file if no smaller part has it."""
     match tuple(keys):
-        case ("host" | "defaults" | "agent" as table, *_):
+        case ("host" | "engine" | "defaults" | "agent" as table, *_):
             return (table,)
-        case ("plugins" | "services" as table, str(name), *_):
+        case ("plugins" | "services" | "hooks" as table, str(name), *_):
             return table, name
         case ("agents", str(agent), "services", str(name), *_):
             return "agents", agent, "services", name
@@ -134,7 +136,7 @@ def omit(tables: Mapping[str, Any], units: Collection[Unit]) -> dict[str, Any]:
     for key, value in tables.items():
         if (key,) in units:
             continue
-        if key in {"plugins", "services"} and isinstance(value, dict):
+        if key in {"plugins", "services", "hooks"} and isinstance(value, dict):
             kept[key] = {name: part for name, part in value.items() if (key, name) not in units}
         elif key == "agents" and isinstance(value, dict):
             kept[key] = {name: _omit_of_agent(name, part, units) for name, part in value.items()}

@@ -5,14 +5,17 @@ of `env` or `secrets`: a token is easily put in the wrong place.
 """
 
 import difflib
+import json
 import re
+import shlex
+import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .environment import is_passed_to_all
+from .passed_variables import is_passed_to_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is also a file's name in logs/, state/
 RESERVED = frozenset({"supervisor", "launcher"})  # the host's own logs and locks have these names
@@ -23,6 +26,10 @@ USE = re.compile(r"[\w.-]+(:[^\W\d][\w.]*)?")
 SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kmgt])(i?b)?", re.IGNORECASE)
 LONGEST = 1_000_000_000  # seconds; about 30 years, and no clock's arithmetic breaks on it
 MOST = 2**63 - 1  # what the wire's integers hold
+
+SHELL = frozenset("|&;<>$`*?(){}")  # what only a shell gives a meaning to
+NO_STOP = frozenset({"SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGCHLD", "SIGCLD"})
+STOP_SIGNALS = frozenset(one.name for one in signal.Signals) - NO_STOP
 
 Reader = Callable[[Any], Any]
 
@@ -259,6 +266,66 @@ def variable_value(value: object) -> str:
     return value
 
 
+def command(value: object) -> tuple[str, ...]:
+    """Read a program and its arguments. A single string is refused: no shell would read it."""
+    if isinstance(value, str):
+        raise ConfigValueError(f"expected a list of strings, got a string: write {_as_list(value)}")
+    if not isinstance(value, list):
+        raise wrong_type("a list of strings: the program, then each of its arguments", value)
+    for index, part in enumerate(value):
+        with at_path(index):
+            if not isinstance(part, str):
+                raise wrong_type("a string in quotes", part)
+            if "\0" in part:
+                raise ConfigValueError("an argument cannot hold a NUL")
+    if not value or not value[0].strip():
+        raise ConfigValueError("expected a program and its arguments, got none")
+    return tuple(value)
+
+
+def _as_list(text: str) -> str:
+    """Return the list that a command in one string was meant as, if a shell is not needed."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote is open
+        words = []
+    if not words:
+        return '["PROGRAM", "ARGUMENT"]'
+    if set(text) & SHELL:
+        words = ["sh", "-c", text]
+    return json.dumps(words, ensure_ascii=False)
+
+
+def ready(value: object) -> str:
+    """Read how a command shows that it runs."""
+    expected = 'expected "line: TEXT", "port: NUMBER" or "notify"'
+    if not isinstance(value, str):
+        raise wrong_type(f"{expected.removeprefix('expected ')}, in quotes", value)
+    kind, colon, rest = value.partition(":")
+    kind, rest = kind.strip(), rest.strip()
+    if kind == "notify" and not colon:
+        return kind
+    if kind == "line" and rest and rest.isprintable():
+        return f"line: {rest}"
+    if kind == "port" and rest.isdecimal() and rest.isascii() and 0 < int(rest) < 65536:
+        return f"port: {int(rest)}"
+    raise ConfigValueError(f"{expected}, got `{value[:80]}`")
+
+
+def stop_signal(value: object) -> str:
+    """Read the name of a signal that asks a program to end."""
+    if not isinstance(value, str):
+        raise wrong_type('the name of a signal in quotes, such as "SIGINT"', value)
+    word = value.upper()
+    word = word if word.startswith("SIG") else f"SIG{word}"
+    if word not in STOP_SIGNALS:
+        raise ConfigValueError(
+            f'expected the name of a signal, such as "SIGINT", got `{value[:20]}`'
+            f"{did_you_mean(word, STOP_SIGNALS)}"
+        )
+    return word
+
+
 def module(value: object) -> str:
     """Read the name of a module."""
     if not isinstance(value, str):
@@ -312,6 +379,21 @@ def any_table(value: object) -> dict[str, Any]:
     return value
 
 
+def table_of(tables: Any, key: str) -> dict[str, Any]:
+    """Return a table of a file that was not checked yet; an empty one where there is none."""
+    value = tables.get(key) if isinstance(tables, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def file_pattern(value: object) -> str:
+    """Read a pattern of paths."""
+    if not isinstance(value, str):
+        raise wrong_type("a pattern in quotes", value)
+    if not value or "\0" in value or "**" in value:
+        raise ConfigValueError('expected a pattern of one folder, such as "conf.d/*.toml"')
+    return value
+
+
 def each(key_reader: Reader, item: Reader) -> Reader:
     """Return the reader of a table whose keys are the user's names."""
 
@@ -358,6 +440,7 @@ def secrets(value: object) -> dict[str, str | Path]:
 
 KINDS: dict[str, Reader] = {  # by `Key.kind`
     "name": name,
+    "file_pattern": file_pattern,
     "account": account,
     "umask": umask,
     "variable": variable,
@@ -365,4 +448,7 @@ KINDS: dict[str, Reader] = {  # by `Key.kind`
     "secrets": secrets,
     "module": module,
     "use": use,
+    "command": command,
+    "ready": ready,
+    "signal": stop_signal,
 }

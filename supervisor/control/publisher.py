@@ -193,7 +193,7 @@ class DirectoryPublisher:
             WIRE,
             self._boot,
             os.getpid(),
-            tuple(service.entry() for service in self._services),
+            self._services.entries(),
             calls.timeout,
             calls.window,
             calls.window_bytes,
@@ -253,9 +253,10 @@ class DirectoryPublisher:
             service = services[name]
             self._accepting[name] = accepts_calls(service.state, service.child.wanted)
         batch: list[messages.Downward] = [
-            messages.Delisted(name) for name in self._removed if name not in services
+            messages.Listed(entry) for entry in self._services.entries(listed)
         ]
-        batch += [messages.Listed(services[name].entry()) for name in listed]
+        # After those: one that was renamed is there again before it is gone.
+        batch += [messages.Delisted(name) for name in self._removed if name not in services]
         batch += [services[name].changed() for name in changed if name not in self._listed]
         self._changed.clear()
         self._listed.clear()
@@ -266,7 +267,7 @@ class DirectoryPublisher:
 
     def _broadcast(self, batch: list[messages.Downward]) -> int:
         """Send changes to all members; return how many there are."""
-        current = (service.current for service in self._services)
+        current = (service.current for service in self._services.all())
         workers = [one.token for one in current if one.welcomed and not one.ended]
         members = [*workers, *self._welcomed_programs()]
         encoded = encode(batch)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from garrison.ipc import messages
+from garrison.ipc import messages, sockets
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
 from garrison.supervisor.control.commands.base import (
@@ -14,6 +14,7 @@ from garrison.supervisor.control.commands.base import (
     Command,
     CommandContext,
     CommandSpec,
+    GoesOn,
     Refusal,
 )
 from garrison.supervisor.lifecycle.actions import Action
@@ -22,11 +23,13 @@ from garrison.supervisor.logs.events import LogEvent
 from .commands import COMMANDS
 
 REQUESTS_MOST = 256
+OPERATORS_MOST = 64  # of other users together
 REQUESTS_EACH = 32  # of one connection, so that none takes all the room
 TURN_S = 0.005  # of one turn, for all requests; the rest continues in the next
 ACTIONS_MOST = 1000  # that a command performs in one step
 
 Send = Callable[[Token, messages.Downward], bool]
+Admit = Callable[[Token, messages.Order, sockets.Peer], messages.Order]
 
 
 class EventFollowers:
@@ -87,24 +90,32 @@ class RequestQueue:
     Args:
         context: What commands may look at.
         hooks: What is done by others.
+        admit: Returns an order as its sender may give it; raises Refusal.
     """
 
-    def __init__(self, context: CommandContext, hooks: RequestHooks) -> None:
-        self._context, self._hooks = context, hooks
+    def __init__(self, context: CommandContext, hooks: RequestHooks, admit: Admit) -> None:
+        self._context, self._hooks, self._admit = context, hooks, admit
         self._requests: list[Request] = []
 
     def __bool__(self) -> bool:
         return bool(self._requests)
 
-    def take(self, peer: Token, order: messages.Order) -> None:
-        """Begin to carry out a request."""
-        command = COMMANDS.get(order.verb)
-        if command is None:
-            refusal = Refusal("usage", f"this supervisor has no {order.verb}")
-            self._answer(peer, order, refusal)
-            return
-        if sum(request.peer == peer for request in self._requests) >= REQUESTS_EACH:
-            refusal = Refusal("failed", f"{REQUESTS_EACH} of yours wait already")
+    def take(
+        self, peer: Token, order: messages.Order, sender: sockets.Peer = sockets.UNKNOWN_PEER
+    ) -> None:
+        """Begin to carry out a request.
+
+        Args:
+            peer: The connection.
+            order: The request.
+            sender: Whose process has sent it.
+        """
+        if peer and any((one.peer, one.order.id) == (peer, order.id) for one in self._requests):
+            return  # its connection was made twice, as after a takeover
+        try:
+            order = self._admit(peer, order, sender)
+            command = self._command(peer, order)
+        except Refusal as refusal:
             self._answer(peer, order, refusal)
             return
         if len(self._requests) >= REQUESTS_MOST:
@@ -112,6 +123,17 @@ class RequestQueue:
         wait = order.wait if 0 < order.wait < 1e9 else 1e9
         steps = command.body(self._context, peer, order)
         self._requests.append(Request(peer, order, command, steps, time.monotonic() + wait))
+
+    def _command(self, peer: Token, order: messages.Order) -> CommandSpec:
+        """Return the command of an order. Raises Refusal: there is none, or too many wait."""
+        if order.verb not in COMMANDS:
+            raise Refusal("usage", f"this supervisor has no {order.verb}")
+        if sum(request.peer == peer for request in self._requests) >= REQUESTS_EACH:
+            raise Refusal("failed", f"{REQUESTS_EACH} of yours wait already")
+        of_operators = (sockets.is_operator_token(request.peer) for request in self._requests)
+        if sockets.is_operator_token(peer) and sum(of_operators) >= OPERATORS_MOST:
+            raise Refusal("failed", f"{OPERATORS_MOST} orders of operators wait already")
+        return COMMANDS[order.verb]
 
     def _drop_one(self) -> None:
         """Drop the oldest request that only waits, or the oldest of all."""
@@ -127,7 +149,7 @@ class RequestQueue:
         continued: list[Request] = []
         while self._requests and time.monotonic() < until:
             request = self._requests.pop(0)
-            if self._step(request):
+            if self._step(request, until):
                 continued.append(request)
         if self._requests:
             self._hooks.wake()
@@ -143,11 +165,11 @@ class RequestQueue:
             refusal = Refusal("failed", STOPPED)
             self._reply(request, {} if request.command.ends_host else refusal)
 
-    def _step(self, request: Request) -> bool:
+    def _step(self, request: Request, until: float) -> bool:
         """Continue a request; return False if it has finished."""
         verb = request.order.verb
         try:
-            only_waits = self._run(request)
+            only_waits = self._run(request, until)
         except StopIteration as end:
             if end.value is not None:
                 self._reply(request, end.value)
@@ -167,12 +189,16 @@ class RequestQueue:
             request.steps.close()
         return not only_waits
 
-    def _run(self, request: Request) -> bool:
-        """Perform what a command yields until it waits; return True if it only waits for others."""
+    def _run(self, request: Request, until: float) -> bool:
+        """Perform what a command yields until it waits, or this turn has lasted; return True if it
+        only waits for others."""
         for _ in range(ACTIONS_MOST):
             match next(request.steps):
                 case bool(only_waits):
                     return only_waits
+                case GoesOn():
+                    if time.monotonic() >= until:
+                        break
                 case AnswerNow(data):
                     self._reply(request, data)
                     request.answered = True

@@ -6,13 +6,13 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Held, State
+from garrison.ipc.system.installed import installed_version
 from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.basis import Rejection
@@ -20,7 +20,10 @@ from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.config.units import WHOLE
 from garrison.supervisor.crashes.report import CrashSummary
+from garrison.supervisor.disk import DiskState
 from garrison.supervisor.lifecycle.limits import Used
+from garrison.supervisor.lifecycle.order_note import OrderNote
+from garrison.supervisor.lifecycle.pausing import PauseNote
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.lifecycle.services import (
     HeldService,
@@ -29,6 +32,7 @@ from garrison.supervisor.lifecycle.services import (
     UnreadablePlugin,
 )
 from garrison.supervisor.lifecycle.start_record import StartRecord, differences
+from garrison.supervisor.places import Places
 from garrison.supervisor.processes.capabilities import (
     Capabilities,
     format_unsupported,
@@ -41,25 +45,19 @@ CRASHES = 5  # shown of one service
 URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+@")  # up to the last @: a password may have one
 
 
-def own_version() -> str:
-    """Return the installed version of garrison: of the files on disk, not of what is loaded."""
-    try:
-        return version("garrison")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0+checkout"
-
-
 @dataclass(frozen=True, slots=True)
 class HostState:
     """The state of the supervisor itself."""
 
     config: Path
+    config_paths: tuple[Path, ...]  # with its overlays
     stopping: bool
     registered: bool
     settled: bool
     rejected_frames: int
     rejected: tuple[Rejection, ...] = ()  # of the config on disk, as it was when last read
     not_preloaded: Mapping[str, str] = field(default_factory=dict)  # module → why
+    disk: DiskState = field(default_factory=DiskState)
 
 
 class StatusReport:
@@ -75,6 +73,8 @@ class StatusReport:
         host_state: Returns the state of the supervisor.
         last_crashes: Returns a service's last crashes.
         read_disk: Reads the config; returns a function: what a service would be started with now.
+        direct_pairs: Returns the NAMEs of callers and callees that have a direct route.
+        places: Where services run.
     """
 
     def __init__(
@@ -88,19 +88,22 @@ class StatusReport:
         host_state: Callable[[], HostState],
         last_crashes: Callable[[str, int], list[CrashSummary]],
         read_disk: Callable[[], Callable[[str], StartRecord]],
+        direct_pairs: Callable[[], list[tuple[str, str]]],
+        places: Places,
     ) -> None:
         self._host, self._boot, self._services = host, boot, services
         self._engine, self._bus, self._machine = engine, bus, machine
         self._host_state, self._last_crashes = host_state, last_crashes
-        self._read_disk = read_disk
+        self._read_disk, self._direct_pairs = read_disk, direct_pairs
+        self._places = places
         self._on_disk: Callable[[str], StartRecord] | None = None
         self._began = time.monotonic()
-        self.version = own_version()  # of the code that this process has loaded
+        self.version = installed_version()  # of the code that this process has loaded
 
     def supervisor_row(self) -> dict[str, Any]:
         """Return the row of the supervisor."""
         used, state = self._engine.measure(SELF), self._host_state()
-        installed = own_version()
+        installed = installed_version()
         return {
             "pid": os.getpid(),
             "pid_namespace": pid_namespace(),
@@ -108,6 +111,7 @@ class StatusReport:
             "version": self.version,
             "home": str(self._host.home),
             "config": str(state.config),
+            "config_paths": [str(path) for path in state.config_paths],
             "boot": self._boot,
             "uptime_s": time.monotonic() - self._began,
             "stopping": state.stopping,
@@ -123,6 +127,11 @@ class StatusReport:
             "installed": installed,
             "upgrade_pending": installed != self.version,
             "not_preloaded": dict(state.not_preloaded),
+            "disk": _disk(state.disk),
+            "nodes": [
+                {key: row[key] for key in ("name", "up", "drained", "lease_age_s")}
+                for row in self._places.nodes()
+            ],
         }
 
     def service_row(self, service: Service, detail: bool) -> dict[str, Any]:
@@ -134,7 +143,8 @@ class StatusReport:
         """
         child, current, now = service.child, service.current, time.monotonic()
         live = has_process(child.state) and current.pid != 0
-        measured = self._engine.measure(current.token, tree=detail) if live else Measured()
+        measure, command = self._engine.measure, bool(service.spec.plain.command)
+        measured = measure(current.token, detail, command) if live else Measured()
         row = {
             "name": service.name,
             "service_type": service.spec.service_type,
@@ -164,6 +174,10 @@ class StatusReport:
             "config_rejected": self._rejected(service.spec),
             "cpu_seconds": measured.cpu_seconds,
             "link": _link(service, now),
+            "python": _python(service),
+            "reload": _second(self._services.second.get(service.name)),
+            "node": self._places.shown_node(service) or None,
+            **_pause(service.paused),
         }
         return row | self._detail(service) if detail else row
 
@@ -190,7 +204,8 @@ class StatusReport:
         return str(concern[0].error) if concern else None
 
     def _detail(self, service: Service) -> dict[str, Any]:
-        return _capabilities(service) | self._supervision(service) | self._start(service)
+        command = {"command": list(service.spec.plain.command) or None}
+        return _capabilities(service) | self._supervision(service) | self._start(service) | command
 
     def read_disk(self) -> None:
         """Read the config on disk, for the details of the next rows."""
@@ -237,8 +252,18 @@ class StatusReport:
             "held_up_by": [_held(one, caller) for one, caller in current.held_up_by],
             "last_exit_time": service.last_exit_at or None,
             "deaths": self._last_crashes(service.name, CRASHES),
+            "order": _order(service.order),
+            "direct_to": [to for name, to in self._direct_pairs() if name == service.name],
+            "direct_from": [name for name, to in self._direct_pairs() if to == service.name],
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
         }
+
+
+def _order(note: OrderNote) -> dict[str, Any] | None:
+    """Return the last order that a service was given; None if it was given none."""
+    if not note.number:
+        return None
+    return {"verb": note.verb, "who": note.who, "why": note.why or None, "at": note.at}
 
 
 def without_passwords(value: Any) -> Any:
@@ -337,6 +362,46 @@ def _absent_row(name: str) -> dict[str, Any]:
         "config_rejected": None,
         "cpu_seconds": 0.0,
         "link": None,
+        "python": None,
+        "reload": None,
+        "node": None,
+        **_pause(None),
+    }
+
+
+def _pause(note: PauseNote | None) -> dict[str, Any]:
+    """Return who paused a service, and when; null where that is not known, or it is not paused."""
+    known = note or PauseNote()
+    return {
+        "paused": note is not None,
+        "paused_since": known.at or None,
+        "paused_by": known.by or None,
+        "paused_why": known.why or None,
+    }
+
+
+def _second(second: Service | None) -> dict[str, Any] | None:
+    """Return the other incarnation of a service during a reload; None: there is none."""
+    if second is None:
+        return None
+    return {
+        "pid": second.current.pid or None,
+        "generation": second.child.generation,
+        "state": second.state.value,
+    }
+
+
+def _python(service: Service) -> dict[str, Any] | None:
+    """Return the interpreter that a service runs under; None: the host's own."""
+    started, hello = service.current.started, service.current.hello
+    path = service.plugin.interpreter if started is None else started.settings.get("python")
+    if not path:
+        return None
+    return {
+        "path": path,
+        "version": (hello and hello.python) or None,
+        "garrison": (hello and hello.garrison) or None,
+        "wire": hello and hello.wire,
     }
 
 
@@ -391,6 +456,16 @@ def _link(service: Service, now: float) -> dict[str, Any] | None:
         "last_alive_s": age(link.alive_s),
         "last_probe_s": age(link.probe_s),
         "deaf": link.probe_problem or None,
+    }
+
+
+def _disk(disk: DiskState) -> dict[str, Any]:
+    """Return the space on the home's disk, as it was when it was checked last."""
+    return {
+        "low": disk.low,
+        "free_bytes": disk.free or None,
+        "limit_bytes": disk.limit or None,
+        "folder": disk.folder or None,
     }
 
 

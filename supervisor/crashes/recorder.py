@@ -75,6 +75,7 @@ class CrashRecorder:
         services: The live services by token.
         later: Runs a task in the background.
         erred: Records an exception of this program itself.
+        count: Counts a crash of a service by its kind.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class CrashRecorder:
         services: Mapping[Token, Service],
         later: Callable[[Steps], None],
         erred: Callable[[str, Exception], None],
+        count: Callable[[str, str], None],
     ) -> None:
         self.store = store
         self._logs, self._engine, self._events = logs, engine, events
         self._environ, self._services = environ, services
-        self._later, self._erred = later, erred
+        self._later, self._erred, self._count = later, erred, count
         self._secrets: dict[str, dict[str, str]] = {}  # NAME → its worker's secrets
         self._names: dict[str, str] = {}  # token in hexadecimal digits → NAME
         self._unwritten: deque[_Unwritten] = deque()
@@ -128,6 +130,7 @@ class CrashRecorder:
         if not is_crash(service.child, event, service.current.stopped):
             self._engine.discard(service.current.token)
             return None
+        self._count(service.name, self._kind(service))
         if len(self._unwritten) >= WAITING:
             self._events.record("death.unrecorded", service.name, waiting=WAITING)
             self._engine.discard(service.current.token)
@@ -136,11 +139,15 @@ class CrashRecorder:
         self._unwritten.append(_Unwritten(end, service.current.token, time.monotonic() + DELAY_S))
         return end
 
-    def _context(self, service: Service, left: Collection[Handle]) -> ExitContext:
-        number = self.store.next_number()
+    @staticmethod
+    def _kind(service: Service) -> str:
         current = service.current
         lost = current.adopting and (current.status is None or service.adoption_timed_out)
-        kind = "lost" if lost else kind_of(service.child, current)
+        return "lost" if lost else kind_of(service.child, current)
+
+    def _context(self, service: Service, left: Collection[Handle]) -> ExitContext:
+        number = self.store.next_number()
+        current, kind = service.current, self._kind(service)
         return ExitContext(
             id=f"{service.name}-{number}",
             n=number,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from garrison.ipc.flight_record import IN, LATE, UNKNOWN, RecordedCall, RecordedCalls
-from garrison.ipc.messages import Failing, State, Stopped
+from garrison.ipc.messages import ENDED_ITSELF, PROCESS_DONE, Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 from garrison.supervisor.lifecycle.services import Incarnation
@@ -59,6 +59,7 @@ class InFlight(msgspec.Struct, omit_defaults=True):
     call: int
     items: int = 0  # of a stream
     value: str = ""
+    trace: str = ""  # id of its trace, 32 hexadecimal digits; empty: it has none
 
 
 class Failure(msgspec.Struct):
@@ -151,6 +152,9 @@ class ExitContext:
         return self.at - (self.now - started) if started else None
 
 
+BY_ITSELF = frozenset({"", "ordered", ENDED_ITSELF, PROCESS_DONE})
+
+
 def is_crash(before: Child, event: Event, stopped: Stopped | None) -> bool:
     """Return whether an exit was unexpected.
 
@@ -163,7 +167,7 @@ def is_crash(before: Child, event: Event, stopped: Stopped | None) -> bool:
         return False
     if event is not Event.CLEAN_EXIT:
         return True
-    by_itself = stopped is not None and stopped.reason in {"", "ordered", "it asked to end"}
+    by_itself = stopped is not None and stopped.reason in BY_ITSELF
     return not by_itself or before.spec.supervision.restart is Restart.PERMANENT
 
 
@@ -176,12 +180,13 @@ def kind_of(before: Child, current: Incarnation) -> str:
     failing, stopped, status = current.failing, current.stopped, current.status
     if before.state is State.STOPPING and before.why in KINDS:
         return KINDS[before.why]
-    if current.oom and failing is None and stopped is None:
+    of_process = failing is not None and failing.of_process
+    if current.oom and (failing is None or of_process) and stopped is None:
         return "limit"
     ran = failing is None or failing.phase in {"run", "stop"}
     if before.state is not State.RUNNING or not ran:
         return "start"
-    if failing is not None:
+    if failing is not None and not of_process:
         return "exception"
     if stopped is not None:
         return "clean"
@@ -349,7 +354,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _failure(failing: Failing | None, redact: Redact) -> Failure | None:
-    if failing is None:
+    if failing is None or failing.of_process:
         return None
     reason = _cut(redact(failing.reason), CAUSE_CHARS)
     traceback = redact(failing.traceback)[-TRACEBACK_CHARS:]
@@ -373,6 +378,7 @@ def _in_flight(call: RecordedCall, at: float, redact: Redact) -> InFlight:
         call.call,
         call.items,
         redact(call.args),
+        call.trace,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .order_note import NO_ORDER, OrderNote
+from .pausing import PauseNote
 from .policy import Event
 
 
@@ -58,6 +59,24 @@ class RestartBound:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """Start a second incarnation by a spec; it takes the place of the running one once it runs."""
+
+    spec: ServiceSpec
+    plugin: PluginSpec
+    note: OrderNote
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Have a service take nothing from now on, or take calls and messages again."""
+
+    name: str
+    note: PauseNote
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """Run the next incarnation of a service on the terminal of a process."""
 
@@ -75,5 +94,14 @@ class InjectFault:
 
 
 Action: TypeAlias = (
-    Apply | Ordered | EndFromInside | Configure | Remove | RestartBound | Attach | InjectFault
+    Apply
+    | Ordered
+    | EndFromInside
+    | Configure
+    | Remove
+    | RestartBound
+    | Reload
+    | Pause
+    | Attach
+    | InjectFault
 )

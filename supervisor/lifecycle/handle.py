@@ -12,6 +12,7 @@ class Handle(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int = 0
     ticks: int = 0  # when the process started, in clock ticks: a pid alone is reused
     log_began: tuple[int, int] | None = None  # inode and size of its log at its start
+    node: str = ""  # where it runs; empty: on the supervisor's machine
 
 
 NO_PROCESS = Handle()

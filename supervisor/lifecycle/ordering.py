@@ -7,6 +7,7 @@ from garrison.ipc.messages import State
 
 from .dependencies import blocking_dependencies, can_stop
 from .policy import has_process
+from .reloading import is_newer
 from .services import Service, ServiceTable
 
 STARTING = frozenset({State.INITIALIZING, State.STARTING})
@@ -20,7 +21,9 @@ def next_starts(services: ServiceTable, most: int) -> tuple[list[Service], bool]
         services: All services.
         most: How many starts may count at the same time: `init` and `start`.
     """
-    queued = [service for service in services if service.state is State.QUEUED]
+    waiting = services.copied.keys() | services.unplaced.keys()
+    queued = [one for one in services if one.state is State.QUEUED and one.name not in waiting]
+    queued = [one for one in queued if not is_newer(services.second.get(one.name), one)]
     if not queued:
         return [], False
     counting = (one for one in services if one.state in STARTING and one.current.slot.counts)

@@ -13,7 +13,10 @@ from .start_record import StartRecord, differences
 
 FILES_SHOWN = 5
 PLACEMENT = ("depends_on", "bind_to", "autostart")
+TAKEN_AT_ONCE = frozenset({"include"})  # of [host]: read with each reading of the config
 PLACES = frozenset({"home", "run", "state", "logs"})  # of [host]: running workers use them
+
+NONE_RENAMED: Mapping[str, str] = {}
 
 Stamp: TypeAlias = tuple[int, int, int]  # inode, mtime in ns, size
 
@@ -24,6 +27,7 @@ class ChangeKind(Enum):
     NEW = "new"  # the config has it, and the host does not
     GONE = "gone"  # the other way round
     CHANGED = "changed"
+    RENAMED = "renamed"  # the host has it under its former NAME, or has only what that has left
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -42,19 +46,25 @@ class HostChange(msgspec.Struct, frozen=True):
 
 
 def compare(
-    running: Mapping[str, tuple[ServiceSpec, list[str]]], on_disk: Iterable[str]
+    running: Mapping[str, tuple[ServiceSpec, list[str]]],
+    on_disk: Iterable[str],
+    renamed: Mapping[str, str] = NONE_RENAMED,
 ) -> list[PendingChange]:
     """Return what differs, in the order of the config; what is gone comes first.
 
     Args:
         running: NAME → its spec, and what differs of it, in words.
         on_disk: The NAMEs that the config on disk has.
+        renamed: NAME that is not running → its former one.
     """
     names = list(on_disk)
-    gone = [PendingChange(name, ChangeKind.GONE) for name in running if name not in set(names)]
+    kept = {*names, *renamed.values()}
+    gone = [PendingChange(name, ChangeKind.GONE) for name in running if name not in kept]
     found = [
         PendingChange(name, ChangeKind.CHANGED, tuple(running[name][1]))
         if name in running
+        else PendingChange(name, ChangeKind.RENAMED, (f"renamed from {renamed[name]}",))
+        if name in renamed
         else PendingChange(name, ChangeKind.NEW)
         for name in names
         if name not in running or running[name][1]
@@ -100,7 +110,7 @@ def host_differences(before: HostSpec, after: HostSpec) -> list[HostChange]:
     return [
         HostChange(key, "garrison down && garrison up" if key in PLACES else "garrison upgrade")
         for key in before.__struct_fields__
-        if getattr(before, key) != getattr(after, key)
+        if getattr(before, key) != getattr(after, key) and key not in TAKEN_AT_ONCE
     ]
 
 

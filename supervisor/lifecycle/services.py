@@ -1,113 +1,34 @@
 """The services of this host: configuration, lifecycle state and current process of each. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-import msgspec
-
 from garrison.ipc.messages import (
-    Beat,
     Changed,
-    CodeFile,
     Entry,
-    Failing,
     Health,
-    Held,
     Link,
     Manifest,
+    Paused,
     State,
-    Stopped,
-    ThreadUse,
     Token,
     held_words,
 )
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, WhenPaused
 
 from .dependencies import blocking_dependencies
-from .handle import NO_PROCESS, Handle
+from .handle import Handle
+from .incarnation import Incarnation as Incarnation
 from .limits import oom_words
 from .order_note import LOOP_ORDERS, NO_ORDER, OPERATOR, OrderNote
-from .policy import Child, Event, StopReason, postpone
-from .start_record import StartRecord
-from .start_slots import StartSlot
+from .pausing import PauseNote, published
+from .policy import Child, Event, StopReason, has_process, postpone
 
 REASON_MOST = 300  # characters of a reason that callers receive
 BROKEN = frozenset({State.BACKOFF, State.FAILED})
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
-
-
-@dataclass(slots=True)
-class Incarnation:
-    """One worker process of a service, from its order to its end. The next start makes a new one.
-
-    Without arguments it stands for "no process": its token is empty.
-    """
-
-    token: Token = b""
-    started_at: float = 0.0  # monotonic time of the order to fork
-    slot: StartSlot = field(default_factory=StartSlot)  # while it starts
-    handle: Handle = NO_PROCESS  # the engine's note of its process
-    uid: int = -1  # the user that it runs as; -1: the host's own
-    adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
-    welcomed: bool = False  # its Hello was answered
-    ready: bool = False  # `Service.start` returned
-    connected: bool = False  # its bus connection was seen
-    events: tuple[str, ...] = ()  # names that it subscribed to
-    in_flight: int = 0
-    refused_frames: int = 0
-    beat_at: float = 0.0
-    facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
-    warnings: tuple[str, ...] = ()  # lines that it wants to be shown with a `!`
-    threads: ThreadUse | None = None  # of its plain methods; None: not known
-    link: Link | None = None  # of a platform, as it was at `beat_at`
-    held_up_by: tuple[
-        tuple[Held, str], ...
-    ] = ()  # what its end waits for, each with its caller's NAME
-    held_logged: bool = False
-    drained: str = ""  # why it was drained, in words
-    overdue: bool = False  # it did not end within its grace
-    extended: str = ""  # why its start or stop takes longer, in its own words
-    extension_logged_at: float = float("-inf")
-    health: Health | None = None  # the last result of its own `health`
-    health_at: float = 0.0
-    excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
-    overrun: bool = False  # it exceeded a limit so far that it was killed
-    paused: bool = False  # its process was stopped (SIGSTOP) when its stacks were requested
-    failing: Failing | None = None  # its own report of a failure
-    stopped: Stopped | None = None  # its own report of an orderly end
-    ended: bool = False  # its process ended; descendants may still be running
-    status: int | None = None  # exit status, as `os.wait` returns it
-    used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
-    oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
-    started: StartRecord | None = None  # what it was started with; None: not known
-    led_by: tuple[str, ...] = ()  # the services whose orders led to its start
-
-    @property
-    def pid(self) -> int:
-        """Return its pid; 0 while it has no process."""
-        return self.handle.pid
-
-    def record_beat(self, beat: Beat, now: float) -> None:
-        """Record what a heartbeat says."""
-        self.in_flight, self.refused_frames = beat.in_flight, beat.refused
-        self.facts, self.warnings, self.threads = beat.facts, beat.warnings, beat.threads
-        self.beat_at, self.link = now, beat.link
-
-    def note_code(self, code: tuple[CodeFile, ...]) -> None:
-        """Record which files of an author's code this process has imported."""
-        if self.started is not None:
-            files = {one.path: (one.inode, one.mtime_ns, one.size) for one in code}
-            self.started = msgspec.structs.replace(self.started, code=files)
-
-    def outcome(self) -> Event:
-        """Return the event that the end of this process is for the policy."""
-        if self.failing is not None:
-            if self.failing.retry_s is not None:
-                return Event.POSTPONED
-            return Event.REFUSED if self.failing.permanent else Event.CRASH
-        return Event.CLEAN_EXIT if self.stopped is not None else Event.CRASH
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +43,8 @@ class Service:
     terminal: int = 0  # pid of the process whose terminal the next incarnation uses
     next_watchdog: float | None = None  # replaces the spec's at the next start
     unwell_logged_at: float = float("-inf")
+    unwell_shown: bool = False  # the last event of its health is that it is unwell
+    deaf: str = ""  # why it receives nothing, as the last event of its link says
     reason: str = ""  # why it does not run, or why its last process ended
     traceback: str = ""
     left: tuple[Handle, ...] = ()  # processes that could not be ended
@@ -133,6 +56,8 @@ class Service:
     ended_by: OrderNote = NO_ORDER  # the order from inside that ends its incarnation
     restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
     own_restarts: tuple[float, ...] = ()  # when its own orders last led to its restart
+    is_second: bool = False  # it stands for a second incarnation, see `reloading`
+    paused: PauseNote | None = None  # it runs and takes nothing; None: it is not paused
 
     @property
     def name(self) -> str:
@@ -152,9 +77,24 @@ class Service:
     @property
     def open_token(self) -> Token:
         """Return the address for calls; empty unless the service can take them."""
+        held = self.paused is not None and not self.manifest.serves_paused
+        return b"" if held else self._reachable_token
+
+    @property
+    def _reachable_token(self) -> Token:
         now = self.current
         reachable = now.connected and not now.adopting and not now.ended
         return now.token if self.state is State.RUNNING and reachable else b""
+
+    @property
+    def published_pause(self) -> Paused | None:
+        """Return what its callers are shown of its pause; None: it is not paused.
+
+        Its address is empty then, so that the calls of older releases wait as well.
+        """
+        refuses = self.spec.supervision.when_paused is WhenPaused.REFUSE
+        refuses = refuses and not self.manifest.serves_paused
+        return published(self.name, self.paused, refuses, self._reachable_token)
 
     @property
     def adoption_timed_out(self) -> bool:
@@ -169,8 +109,12 @@ class Service:
             self.child = postpone(self.child, now + failing.retry_s)
         return event
 
-    def entry(self) -> Entry:
-        """Return its entry in the directory."""
+    def entry(self, former: tuple[str, ...] = ()) -> Entry:
+        """Return its entry in the directory.
+
+        Args:
+            former: The NAMEs that it had before.
+        """
         child = self.child
         return Entry(
             self.name,
@@ -184,6 +128,8 @@ class Service:
             self.current.events,
             child.spec.agent.name,
             self.published_reason,
+            former,
+            self.published_pause,
         )
 
     def changed(self) -> Changed:
@@ -196,6 +142,7 @@ class Service:
             child.generation,
             self.open_token,
             self.published_reason,
+            self.published_pause,
         )
 
     @property
@@ -252,18 +199,33 @@ class Service:
         if current.failing is not None:
             self.traceback = current.failing.traceback
 
-    def record_health(self, health: Health, now: float) -> bool:
-        """Record a result of its own `health`; return True if an event is to be recorded.
+    def record_health(self, health: Health, now: float) -> str:
+        """Record a result of its own `health`; return the event to be recorded, empty for none.
 
         A service that is well and unwell in turns has few events.
         """
         before = self.current.health
         self.current.health, self.current.health_at = health, now
-        if not health.problem or (before is not None and before.problem):
-            return False
-        due = now >= self.unwell_logged_at + UNWELL_LOG_S
-        self.unwell_logged_at = now if due else self.unwell_logged_at
-        return due
+        if not health.problem:
+            was_shown, self.unwell_shown = self.unwell_shown, False
+            return "service.well" if was_shown else ""
+        if (before is not None and before.problem) or now < self.unwell_logged_at + UNWELL_LOG_S:
+            return ""
+        self.unwell_logged_at, self.unwell_shown = now, True
+        return "service.unwell"
+
+    def record_link(self, link: Link | None) -> str:
+        """Note what a platform says of its connection; return the event, likewise."""
+        if link is None:
+            return ""
+        problem = link.problem or link.probe_problem
+        if problem and not self.deaf:
+            self.deaf = problem
+            return "platform.deaf"
+        if self.deaf and not problem and link.alive_s is not None:
+            self.deaf = ""
+            return "platform.receives"
+        return ""
 
     def cause(self, exit_words: str) -> str:
         """Return why the process ended, in words.
@@ -282,7 +244,8 @@ class Service:
         if self.state is State.STOPPING and (reason := self._ended_by_policy()):
             return reason
         if now.failing is not None:
-            return now.failing.reason
+            oom = now.oom and now.failing.of_process
+            return now.failing.reason + (f": {oom_words(self.spec.limits)}" if oom else "")
         if now.stopped is not None and now.stopped.reason:
             by_order = now.stopped.reason == "ordered" and now.drained
             return now.drained if by_order else now.stopped.reason
@@ -359,25 +322,74 @@ class HeldService:
     reason: str
 
 
+def never_renamed(name: str) -> tuple[str, ...]:
+    """Return the NAMEs that a service had before, where there were none."""
+    return ()
+
+
+def never_paused(name: str) -> PauseNote | None:
+    """Return a service's pause, where there is none."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """Why a queued service has no node yet."""
+
+    reason: str  # "waits for …"
+    soon: bool  # it is decided within seconds
+
+
 @dataclass(slots=True)
 class ServiceTable:
-    """Every service, every plugin whose services are not known yet, and what is held back."""
+    """Every service, every plugin whose services are not known yet, and what is held back.
+
+    Attributes:
+        former_names: Returns the NAMEs that a service had before.
+        copied: NAMEs whose data is being copied or put back, with the order's number: they start
+            after that.
+        unplaced: NAMEs of services that no node takes now, on a host with nodes.
+    """
 
     services: dict[str, Service] = field(default_factory=dict)
     unreadable: dict[str, UnreadablePlugin] = field(default_factory=dict)
     by_token: dict[Token, Service] = field(default_factory=dict)
     held: dict[str, HeldService] = field(default_factory=dict)
+    former_names: Callable[[str], tuple[str, ...]] = never_renamed
+    pause_of: Callable[[str], PauseNote | None] = never_paused
+    second: dict[str, Service] = field(default_factory=dict)  # NAME → its other one, in a reload
+    copied: dict[str, int] = field(default_factory=dict)
+    unplaced: dict[str, Unplaced] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self.services.values())
+
+    def entries(self, names: Iterable[str] | None = None) -> tuple[Entry, ...]:
+        """Return the entries of services in the directory; None: of all."""
+        chosen = self.services if names is None else names
+        return tuple(self.services[name].entry(self.former_names(name)) for name in chosen)
+
+    def all(self) -> list[Service]:
+        """Return every service and every second incarnation."""
+        return [*self.services.values(), *self.second.values()]
+
+    def has_process(self, name: str) -> bool:
+        """Return True while an incarnation of a service has a process."""
+        return has_process(self.services[name].state) or name in self.second
 
     def children(self) -> Mapping[str, Child]:
         """Return the policy's view of every service."""
         return {name: service.child for name, service in self.services.items()}
 
+    def manifest_of(self, name: str) -> Manifest | None:
+        """Return what a service offers; None: it is not configured."""
+        service = self.services.get(name)
+        return None if service is None else service.manifest
+
     def remove(self, name: str) -> str:
         """Take a service out, which has no process; return its NAME."""
         self.by_token.pop(self.services.pop(name).current.token, None)
+        self.unplaced.pop(name, None)
         return name
 
     def names(self) -> list[str]:
@@ -418,17 +430,25 @@ class ServiceTable:
 
     def waiting_reason(self, service: Service) -> str:
         """Return what a queued service waits for, in words; empty if only for a start slot."""
+        if service.name in self.copied:
+            return "waits until its data is copied"
+        if (unplaced := self.unplaced.get(service.name)) is not None:
+            return unplaced.reason
         blockers = blocking_dependencies(service.child, self.children())
         return ", ".join(f"waits for {name}, which is {self._is(name)}" for name in blockers)
 
     def is_blocked(self, service: Service) -> bool:
-        """Return True if a queued service waits for one that cannot start by itself."""
+        """Return True if a queued service waits for one that cannot start by itself, or for a
+        node."""
         children = self.children()
         seen, pending = {service.name}, [service]
         while pending:
             waiting = pending.pop()
             if waiting.state is not State.QUEUED:
                 continue
+            unplaced = self.unplaced.get(waiting.name)
+            if unplaced is not None and not unplaced.soon:
+                return True
             for name in blocking_dependencies(waiting.child, children):
                 other = self.services.get(name)
                 if other is None or other.state is State.FAILED or not other.child.wanted:

@@ -18,6 +18,9 @@ NOT_SETTINGS = frozenset(
 )
 
 
+NO_FILES: Mapping[str, tuple[int, int, int]] = {}
+
+
 class StartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one incarnation was started with."""
 
@@ -28,6 +31,10 @@ class StartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     env_digest: str = ""  # of the table `env`
     secrets: dict[str, str] = {}  # name → where it was found, in words
     code: dict[str, tuple[int, int, int]] = {}  # imported file → inode, mtime in ns, size
+    interpreter: str = ""  # the stamp of its own interpreter; empty: it is the host's
+    # File that secrets were read from → inode, mtime in ns, size. No digest of a value, which would
+    # let whoever reads it try out passwords
+    secret_files: dict[str, tuple[int, int, int]] = {}
 
 
 def start_record(
@@ -35,6 +42,8 @@ def start_record(
     plugin: PluginSpec,
     environment: Iterable[str],
     secrets: Mapping[str, str],
+    interpreter: str = "",
+    secret_files: Mapping[str, tuple[int, int, int]] = NO_FILES,
 ) -> StartRecord:
     """Return the record of a start.
 
@@ -43,8 +52,11 @@ def start_record(
         plugin: Its plugin.
         environment: The names of its variables.
         secrets: Where each of its secrets was found.
+        interpreter: What changes with its own interpreter, or why there is none.
+        secret_files: Each file that its secrets were read from: inode, mtime in ns, size.
     """
     settings = {"plugin": spec.plugin, "type": spec.service_type, "priority": spec.priority}
+    settings |= {"python": plugin.interpreter} if plugin.python else {}
     for group in GROUPS:
         settings |= msgspec.structs.asdict(getattr(spec, group))
     kept = {key: value for key, value in settings.items() if key not in NOT_SETTINGS}
@@ -56,6 +68,8 @@ def start_record(
         environment=tuple(sorted(environment)),
         env_digest=hashlib.sha256(env).hexdigest()[:16] if spec.environment.env else "",
         secrets=dict(secrets),
+        interpreter=interpreter,
+        secret_files=dict(secret_files),
     )
 
 
@@ -66,6 +80,10 @@ def differences(started: StartRecord, now: StartRecord) -> list[str]:
         for key in _changed(started.settings, now.settings)
     ]
     found += [f"config.{key}" for key in _changed(started.config, now.config)]
+    path = now.settings.get("python")
+    was, stamp = started.interpreter, now.interpreter
+    if path == started.settings.get("python") and was and stamp and was != stamp:
+        found.append(stamp if " " in stamp else f"python {path}: its venv or garrison changed")
     plugin = started.settings.get("plugin")
     changed = _changed(started.plugin_config, now.plugin_config)
     found += [f"plugins.{plugin}.config.{key}" for key in changed]
@@ -77,6 +95,12 @@ def differences(started: StartRecord, now: StartRecord) -> list[str]:
     for name in _changed(started.secrets, now.secrets):
         source = now.secrets.get(name)
         found.append(f"secret {name} from {source}" if source else f"without secret {name}")
+    files = now.secret_files
+    found += [
+        f"secrets in {file}"
+        for file, read in started.secret_files.items()
+        if files.get(file, read) != read
+    ]
     return found
 
 

@@ -11,6 +11,7 @@ from .services import Service
 ENDS = frozenset({Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED, Event.POSTPONED})
 # Events that override the recorded reason
 AT_FAULT = frozenset({Event.DEADLINE, Event.UNWELL, Event.EXCESS, Event.OVERRUN})
+OVER_LIMIT = frozenset({Event.EXCESS, Event.OVERRUN})
 
 
 def transition_data(
@@ -39,6 +40,8 @@ def transition_data(
         data["reason"] = service.reason
     if after.state is State.STOPPING and event in AT_FAULT:
         data["reason"] = service.cause("")
+    if event in OVER_LIMIT:
+        data["limit"] = True
     if after.state is State.RUNNING:
         current = service.current
         data |= {"pid": current.pid, "generation": after.generation}

@@ -15,11 +15,14 @@ from typing import Any, TextIO
 import click
 
 from garrison.ipc.log_files import LogReader
+from garrison.ipc.system.folder_watch import FolderWatch
 
 from .events import LogEvent, localized
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
-LOOK_S = 0.1  # between two reads of the log files
+LOOK_S = 0.1  # between two reads of the log files, while they are written
+IDLE_S = 60.0  # the same, while none is
+SETTLED = 6  # reads without a line, until files count as idle: a rotation takes several
 CLOSE_S = 1.0  # for writing the last lines
 
 COLOURS = {
@@ -55,6 +58,7 @@ class Console:
         self._hint = hint
         self._events: deque[LogEvent | str] = deque(maxlen=WAITING_LINES)
         self._tail = LogReader(logs, lambda name: with_logs)
+        self._watch = FolderWatch(logs)
         self._stop = threading.Event()
         self._width = 10
         self._tty = out.isatty()
@@ -67,26 +71,37 @@ class Console:
     def say(self, text: str) -> None:
         """Queue a line for people; it never waits."""
         self._events.append(text)
+        self._watch.wake()
 
     def on_event(self, event: LogEvent) -> None:
         """Queue an event. Called in the supervisor's loop; it never waits."""
         self._events.append(event)
+        self._watch.wake()
 
     def close(self) -> bool:
         """Write what is left, and stop; return False if the output still blocks the thread."""
         self._stop.set()
+        self._watch.wake()
         self._thread.join(CLOSE_S)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._watch.close()
+        return True
 
     def _run(self) -> None:
+        empty = 0  # reads without a line, one after the other
         try:
             while not self._stop.wait(LOOK_S):
-                self._write()
+                if empty >= SETTLED and not self._stop.is_set():
+                    self._watch.wait(0.0, IDLE_S)
+                    empty = 0
+                empty = 0 if self._write() else empty + 1
             self._write()
         except (OSError, ValueError):  # the terminal or the pipe is closed; services continue
             self._events.clear()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write what there is; return whether there was anything."""
         lines: list[str] = []
         while self._events:
             lines += self._event_lines(self._events.popleft())
@@ -94,6 +109,7 @@ class Console:
         if lines:
             self._out.write("".join(line + "\n" for line in lines))
             self._out.flush()
+        return bool(lines)
 
     def _event_lines(self, event: LogEvent | str) -> list[str]:
         if isinstance(event, str):

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from garrison.ipc.log_files import rotated_path
+from garrison.ipc.system.folder_watch import FolderWatch
 
-LOOK_S = 0.1  # between two checks of the sizes
+LOOK_S = 0.1  # between two checks of the sizes, while a file grows
+IDLE_S = 1.0  # the same, while none does
 HASTE_S = 0.01  # the same, for a file that grows fast
 FULL = 0.75  # of the largest size; the rest is for what is written until the next check
 KEEP_BYTES = 64 * 1024  # that stay in the live file, if it can be cut at its beginning
@@ -69,7 +71,8 @@ class Rotation:
         self._missing: dict[str, float] = {}  # since when; inf: that was reported
         self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
         self._collapses: bool | None = None  # the file system can cut at the beginning
-        self._stop, self._look = threading.Event(), threading.Event()
+        self._stop, self._watch = threading.Event(), FolderWatch(folder)
+        self._grows = True  # a file has grown since the check before the last one
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: there are events
 
@@ -79,15 +82,16 @@ class Rotation:
 
     def look_at_once(self) -> None:
         """Check now, without waiting for the time of the next check."""
-        self._look.set()
+        self._watch.wake()
 
     def close(self) -> None:
         """Check once more, and stop."""
         self._stop.set()
-        self._look.set()
+        self._watch.wake()
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             os.close(self.wake)
+            self._watch.close()
 
     def events(self) -> Iterator[LogEvent]:
         """Yield each event once."""
@@ -109,10 +113,16 @@ class Rotation:
                 self._recover(name)
         wait = 0.0
         while not self._stop.is_set():
-            self._look.wait(wait)
-            self._look.clear()
+            self._pause(wait)
             wait = self.check()
         self.check()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait until the next check; while no file grows, until one is written."""
+        if self._grows:
+            self._watch.sleep(seconds)
+        elif self._watch.wait(seconds, IDLE_S):
+            self._watch.sleep(LOOK_S)
 
     def check(self) -> float:
         """Rotate the files that are too large; return the time until the next check."""
@@ -129,6 +139,7 @@ class Rotation:
             self._inodes[name] = found.st_ino
             self._missing.pop(name, None)
         self._report_missing(files)
+        self._grows = False
         waits = (self._check(name, found.st_size) for name, found in files.items())
         return min(waits, default=LOOK_S)
 
@@ -163,6 +174,7 @@ class Rotation:
         log.size, log.checked_at = size, time.monotonic()
         if grown <= 0:
             return LOOK_S
+        self._grows = True
         until_full = max(full - size, 0) * passed / grown
         return min(max(until_full, HASTE_S), LOOK_S)
 

@@ -6,14 +6,14 @@ read. Times are seconds.
 
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from math import inf
 
 from garrison.ipc.system import process_tree
 
 WINDOW_S = 10.0  # that a percentage is about; less for a process that is younger
-SAMPLE_S = 2.0  # between two samples
+SAMPLE_S = 5.0  # between two samples: an idle host does little else
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,15 @@ def percent(samples: Collection[tuple[float, float]], now: float, seconds: float
 class CpuMeter:
     """Samples processes, and returns what they use.
 
+    Args:
+        usage: Returns start ticks, resident bytes and CPU seconds of a pid; None: its own.
+
     Attributes:
         due: When `sample` is to be called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, usage: Callable[[int], tuple[int, int, float]] | None = None) -> None:
+        self._usage = usage or process_tree.usage
         self._processes: dict[int, _Process] = {}
         self.due = -inf
 
@@ -66,7 +70,7 @@ class CpuMeter:
         for pid in self._processes.keys() - set(pids):
             del self._processes[pid]
         for pid in pids:
-            ticks, _, seconds = process_tree.usage(pid)
+            ticks, _, seconds = self._usage(pid)
             samples = self._of(pid, ticks, now).samples
             samples.append((now, seconds))
             while len(samples) > 2 and now - samples[1][0] >= WINDOW_S:
@@ -74,7 +78,7 @@ class CpuMeter:
 
     def measure(self, pid: int) -> CpuUsage:
         """Return what a process uses now; zeros if it has ended."""
-        ticks, rss, seconds = process_tree.usage(pid)
+        ticks, rss, seconds = self._usage(pid)
         if not ticks:
             return CpuUsage()
         now = time.monotonic()

@@ -34,7 +34,7 @@ class Inherited:
 class Measured:
     """What a worker uses, by the engine's latest measurement."""
 
-    rss_bytes: int = 0  # of the worker's own process
+    rss_bytes: int = 0  # of the worker's own process; of its command, if it runs one
     cpu_percent: float = 0.0  # of one processor, within the last 10 s or its life
     tree: Used | None = None  # the worker and all processes below it
     cpu_seconds: float = 0.0  # of processors, since its start
@@ -58,6 +58,7 @@ class NotForked:
 
     key: Key
     reason: str
+    unusable: bool = False  # its interpreter is: nothing was tried with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Ended:
     rss_bytes: int = 0  # peak
     oom: bool = False  # the kernel's OOM killer killed in its cgroup
     paused: bool = False  # its process was stopped when its stacks were requested
+    words: str = ""  # how it ended, where that is no exit status
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,20 @@ class Fresh:
     changed: tuple[str, ...]  # preloaded files that have changed on disk
 
 
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """The state of a node has changed.
+
+    `change` is "joined", "lost" (there is no contact; its workers may run on), "fenced" (its lease
+    is over, so nothing runs there), "leaving" (it was ordered to end), "left", "refused", or
+    "launcher_lost".
+    """
+
+    node: str
+    change: str
+    reason: str = ""
+
+
 Happened: TypeAlias = (
     Forked
     | NotForked
@@ -169,6 +185,7 @@ Happened: TypeAlias = (
     | LogTail
     | Preloaded
     | Fresh
+    | NodeChanged
 )
 
 
@@ -203,6 +220,7 @@ class Engine(Protocol):
         assignment: bytes,
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
+        python: str = "",
     ) -> None:
         """Fork a worker; answered by Forked or NotForked.
 
@@ -212,6 +230,7 @@ class Engine(Protocol):
             assignment: What the worker reads first.
             limits: What its cgroup enforces, and what is measured as after `watch`.
             log: The name of its log; `name` by default.
+            python: The path of the interpreter that it runs under; empty: the host's own.
         """
         ...
 
@@ -227,16 +246,24 @@ class Engine(Protocol):
         """Return whether anything of a worker is left."""
         ...
 
+    def heard_at(self, key: Key) -> float:
+        """Return when the machine of a worker was heard of last; inf: it is this one.
+
+        A worker that is silent since may not be: its messages do not arrive.
+        """
+        ...
+
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run, as far as the engine knows."""
         ...
 
-    def measure(self, key: Key, tree: bool = False) -> Measured:
+    def measure(self, key: Key, tree: bool = False, command: bool = False) -> Measured:
         """Return what a worker uses, from what the engine knows now.
 
         Args:
             key: The worker; `SELF` is this process.
             tree: Whether to measure all processes below it too, where that is quick.
+            command: It runs a plain command: that is measured, without the worker.
         """
         ...
 
@@ -272,8 +299,13 @@ class Engine(Protocol):
         """Reap ended children of this process that are not the engine's; called at each SIGCHLD."""
         ...
 
-    def dump(self, key: Key) -> None:
-        """Make a worker write its stacks to its log."""
+    def dump(self, key: Key, is_last: bool = True) -> None:
+        """Make a worker write its stacks to its log.
+
+        Args:
+            key: The worker.
+            is_last: It is about to be ended: what follows belongs into its crash report.
+        """
         ...
 
     def report(self, key: Key) -> None:

@@ -106,15 +106,22 @@ class InheritedTrees:
     def __init__(self) -> None:
         self._orphans_until = 0.0  # end other processes of a lost launcher until then
         self._search_at = 0.0  # when to search for what reparented workers left
+        self._ending = False  # a worker without a launcher has ended, and its tree may be left
 
     def launcher_lost(self, keep: Collection[int]) -> None:
         """End what a lost launcher left besides the pids to keep."""
         orphans = process_tree.kill_orphans(keep)
         self._orphans_until = time.monotonic() + TREE_WAIT if orphans else 0.0
 
+    def worker_ended(self) -> None:
+        """Note that a worker without a launcher was reaped."""
+        self._ending = True
+
     def busy(self, workers: WorkerTable) -> bool:
         """Return whether `step` has something to do."""
-        return bool(self._orphans_until) or any(one.end_tree_until for one in workers.values())
+        if self._ending:
+            self._ending = any(one.end_tree_until for one in workers.values())
+        return bool(self._orphans_until) or self._ending
 
     def step(self, workers: WorkerTable, keep: Collection[int]) -> Iterator[tuple[Key, list[int]]]:
         """End trees further; yield each worker whose tree is gone, and pids that are left of it.

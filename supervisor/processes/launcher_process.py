@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,29 @@ from garrison.ipc.system import log_stream, process_tree
 
 from .engine import Key
 from .launcher_socket import is_listening, peer_of
-from .protocol import FRAME_BYTES, Command, encode
+from .protocol import FRAME_BYTES, Command, Fork, encode
 
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 FORMER_LAUNCHER = "garrison.supervisor.launcher"  # that module up to 0.1.0; still adopted
 LEAVE_WAIT = 5.0  # seconds for a launcher to end
 BOOT_WAIT = 30.0  # seconds for its first report: its interpreter starts late on a busy machine
+PYTHON, STAMP = "python=", "stamp="  # its last arguments, of one under another interpreter
+
+
+@dataclass(frozen=True, slots=True)
+class UnderPython:
+    """The interpreter that a launcher runs under."""
+
+    path: str = ""  # empty: the supervisor's own
+    stamp: str = ""  # what it was when the launcher was started, see `inquiry.stamp_of`
+
+    @property
+    def words(self) -> list[str]:
+        """Return the arguments of the launcher by which the next supervisor recognises it."""
+        return [f"{PYTHON}{self.path}", f"{STAMP}{self.stamp}"] if self.path else []
+
+
+OWN_PYTHON = UnderPython()
 
 
 @dataclass(slots=True, eq=False)
@@ -36,11 +53,20 @@ class LauncherProcess:
     retired: bool = False  # it forks no more
     importing: bool = False  # a preload has not been answered yet
     boot_until: float = 0.0  # it may be silent until then; 0: it has reported
+    under: UnderPython = OWN_PYTHON
+    idle_since: float = field(default_factory=time.monotonic)  # where it has no workers
 
     @property
     def may_be_silent(self) -> bool:
         """Return whether it is busy with what has a limit of its own: its start, or imports."""
         return self.importing or time.monotonic() < self.boot_until
+
+    @property
+    def lost_words(self) -> str:
+        """Return why it forks no more, after its end."""
+        if not self.under.path:
+            return "the launcher was lost"
+        return f"the launcher under {self.under.path} ended; see launcher.log in the folder of logs"
 
     def send(self, command: Command, fd: int = -1) -> bool:
         """Send a command, with a descriptor; return False if that is not possible.
@@ -53,6 +79,21 @@ class LauncherProcess:
         except OSError:
             return False
         return True
+
+    def fork(self, command: Fork, assignment: bytes) -> bool:
+        """Send a fork with its assignment, in memory that has no name; False as for `send`.
+
+        Raises:
+            OSError: No descriptor is left for it.
+        """
+        fd = os.memfd_create("assignment", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(os.dup(fd), "wb") as file:
+                file.write(assignment)
+            os.lseek(fd, 0, os.SEEK_SET)
+            return self.send(command, fd)
+        finally:
+            os.close(fd)
 
     def receive(self) -> tuple[bytes, list[int]]:
         """Return a report with its descriptors, which an upgrade does not inherit.
@@ -70,6 +111,8 @@ class LauncherProcess:
             return b"", []
         for fd in fds:
             os.set_inheritable(fd, False)
+        if data:
+            self.boot_until = 0.0
         return data, fds
 
     def kill(self) -> None:
@@ -102,7 +145,12 @@ class LauncherProcess:
 
 
 def start(
-    path: Path, log: Path, environment: Mapping[str, str], orphan_grace: float, each_cgroup: bool
+    path: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    orphan_grace: float,
+    each_cgroup: bool,
+    under: UnderPython = OWN_PYTHON,
 ) -> LauncherProcess:
     """Start a launcher.
 
@@ -112,6 +160,7 @@ def start(
         environment: Of its workers; they all inherit it.
         orphan_grace: Seconds that it outlives this process.
         each_cgroup: Whether to make a cgroup for each worker, where possible.
+        under: The interpreter that it runs under.
     """
     check_length(str(path))
     with contextlib.suppress(FileNotFoundError):
@@ -121,7 +170,7 @@ def start(
     try:
         process = subprocess.Popen(
             [
-                sys.executable,
+                under.path or sys.executable,
                 "-P",  # files in the current folder must not shadow libraries
                 "-m",
                 LAUNCHER,
@@ -129,6 +178,7 @@ def start(
                 str(path),
                 str(orphan_grace),
                 "cgroups" if each_cgroup else "no-cgroups",
+                *under.words,
             ],
             env=environment,
             pass_fds=(theirs.fileno(),),
@@ -143,6 +193,7 @@ def start(
     ours.setblocking(False)
     process.returncode = 0  # it is reaped by its pid; Popen is not to warn that it still runs
     launcher = LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path))
+    launcher.under = under
     launcher.boot_until = time.monotonic() + BOOT_WAIT
     return launcher
 
@@ -173,21 +224,31 @@ def connected(connection: socket.socket, path: Path) -> LauncherProcess:
         pidfd = os.pidfd_open(pid)
     except OSError:
         raise ConnectionError("it has just ended") from None
-    if not _is_launcher(pid, path.name):
+    under = _launcher_under(pid, path.name)
+    if under is None:
         os.close(pidfd)
         raise ConnectionError(f"process {pid} listens there and is not a launcher; left alone")
-    return LauncherProcess(pid, pidfd, connection, str(path))
+    return LauncherProcess(pid, pidfd, connection, str(path), under=under)
 
 
-def _is_launcher(pid: int, socket_name: str) -> bool:
-    """Return whether a process was started as the launcher at a socket: any program can listen."""
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        modules = {LAUNCHER.encode(), FORMER_LAUNCHER.encode()}
-        # The folder may have several names, so only the file's own name is compared.
-        names = map(os.path.basename, words)
-        return not modules.isdisjoint(words) and os.fsencode(socket_name) in names
-    return False
+def _launcher_under(pid: int, socket_name: str) -> UnderPython | None:
+    """Return the interpreter of the launcher at a socket; None: any program can listen there."""
+    try:
+        words = list(map(os.fsdecode, Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")))
+    except OSError:
+        return None
+    # The folder may have several names, so only the file's own name is compared.
+    names = map(os.path.basename, words)
+    if {LAUNCHER, FORMER_LAUNCHER}.isdisjoint(words) or socket_name not in names:
+        return None
+    return under_python(words)
+
+
+def under_python(words: Sequence[str]) -> UnderPython:
+    """Return the interpreter that a launcher's arguments name."""
+    paths = [word.removeprefix(PYTHON) for word in words if word.startswith(PYTHON)]
+    stamps = [word.removeprefix(STAMP) for word in words if word.startswith(STAMP)]
+    return UnderPython(paths[0], stamps[0]) if paths and stamps else OWN_PYTHON
 
 
 def socket_number(path: Path) -> int:

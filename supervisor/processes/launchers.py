@@ -1,14 +1,20 @@
-"""All launchers of this host: one forks new workers, retired ones keep the workers they have."""
+"""All launchers of this host: one of each interpreter forks, retired ones keep their workers."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 
 from garrison.ipc.errors import GarrisonError
+from garrison.supervisor.config.environment import base_environment
 
 from . import launcher_process
-from .launcher_process import LEAVE_WAIT, LauncherProcess
-from .protocol import LeaveCommand, Preload
+from .inquiry import stamp_of
+from .launcher_process import LEAVE_WAIT, OWN_PYTHON, LauncherProcess, UnderPython
+from .protocol import CheckFresh, LeaveCommand, Preload
+
+IDLE_S = 60.0  # that a launcher under another interpreter is kept without workers
 
 
 class LauncherSet:
@@ -22,7 +28,7 @@ class LauncherSet:
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
 
     Attributes:
-        modules: What each new launcher preloads.
+        modules: What each new launcher preloads, those under other interpreters aside.
         last_number: The number in the path of the last launcher's socket.
     """
 
@@ -38,6 +44,8 @@ class LauncherSet:
         self._orphan_grace, self._each_cgroup = orphan_grace, each_cgroup
         self._launchers: list[LauncherProcess] = []
         self._leaving = False
+        self._checking: set[LauncherProcess] = set()  # that have not answered yet
+        self._changed: tuple[str, ...] | None = None  # None: nothing is being checked
         self.modules: tuple[str, ...] = ()
         self.last_number = 0
 
@@ -46,7 +54,7 @@ class LauncherSet:
 
     @property
     def pid(self) -> int | None:
-        """Return the pid of the launcher that forks now; None if there is none."""
+        """Return the pid of the launcher that forks under the host's own interpreter, or None."""
         current = self._current()
         return current.pid if current is not None else None
 
@@ -55,27 +63,79 @@ class LauncherSet:
         return [launcher.socket.fileno() for launcher in self._launchers]
 
     def current(self) -> LauncherProcess:
-        """Return the launcher that forks now; start one if there is none.
+        """Return the launcher that forks under the host's own interpreter; start it if need be.
 
         Raises:
             OSError, GarrisonError: It cannot be started.
         """
         return self._current() or self._start()
 
-    def _current(self) -> LauncherProcess | None:
-        return next((one for one in reversed(self._launchers) if not one.retired), None)
+    def _current(self, python: str = "") -> LauncherProcess | None:
+        found = (one for one in reversed(self._launchers) if one.under.path == python)
+        return next((one for one in found if not one.retired), None)
 
-    def _start(self) -> LauncherProcess:
+    def under(self, python: str) -> LauncherProcess | None:
+        """Return the launcher that forks under an interpreter; None until its query is answered.
+
+        A launcher is retired if its venv was made anew since.
+
+        Raises:
+            InterpreterProblem: There is no such interpreter any more.
+            OSError, GarrisonError: The launcher of the host's own cannot be started.
+        """
+        if not python:
+            return self.current()
+        launcher, stamp = self._current(python), stamp_of(python)
+        if launcher is not None and launcher.under.stamp != stamp:
+            self._retire(launcher)
+            return None
+        return launcher
+
+    def start_under(self, under: UnderPython) -> LauncherProcess:
+        """Return the launcher that forks under an interpreter; start one if there is none.
+
+        Raises:
+            OSError, GarrisonError: It cannot be started.
+        """
+        return self._current(under.path) or self._start(under)
+
+    def used(self) -> set[str]:
+        """Return the other interpreters that have workers."""
+        return {one.under.path for one in self._launchers if one.under.path and one.keys}
+
+    @property
+    def idle_due(self) -> float:
+        """Return when `retire_idle` has something to do."""
+        return min((one.idle_since + IDLE_S for one in self._idle()), default=inf)
+
+    def retire_idle(self) -> None:
+        """End the launchers under other interpreters that have had no workers for long."""
+        now = time.monotonic()
+        for launcher in self._idle():
+            if launcher.idle_since + IDLE_S <= now:
+                self._retire(launcher)
+
+    def _idle(self) -> list[LauncherProcess]:
+        others = [one for one in self._launchers if one.under.path and not one.retired]
+        return [one for one in others if not one.keys]
+
+    def _retire(self, launcher: LauncherProcess) -> None:
+        launcher.retired = True
+        launcher.send(LeaveCommand())
+
+    def _start(self, under: UnderPython = OWN_PYTHON) -> LauncherProcess:
         self.last_number += 1
+        environment = base_environment(self._environment, foreign=bool(under.path))
         launcher = launcher_process.start(
             self._run / f"launcher-{self.last_number}.sock",
             self._logs / "launcher.log",
-            self._environment,
+            environment,
             self._orphan_grace,
             self._each_cgroup,
+            under,
         )
         self._launchers.append(launcher)
-        if self.modules:
+        if self.modules and not under.path:
             _import(launcher, self.modules)
         return launcher
 
@@ -85,12 +145,32 @@ class LauncherSet:
         _import(self.current(), modules)
         self.modules = modules
 
+    def check_fresh(self) -> None:
+        """Have every launcher that forks check the files that it has imported."""
+        self._changed = ()
+        queried = [self.current(), *(one for one in self._launchers if one.under.path)]
+        self._checking = {one for one in queried if not one.retired and one.send(CheckFresh())}
+
+    def note_fresh(self, launcher: LauncherProcess, changed: tuple[str, ...]) -> None:
+        """Note an answer. A launcher under another interpreter is retired if a file has changed."""
+        self._checking.discard(launcher)
+        if not launcher.under.path:
+            self._changed = changed
+        elif changed and not launcher.retired:
+            self._retire(launcher)
+
+    def take_changed(self) -> tuple[str, ...] | None:
+        """Return, once, which files of the host's own launcher changed; None: not yet known."""
+        if self._checking:
+            return None
+        changed, self._changed = self._changed, None
+        return changed
+
     def replace(self, modules: tuple[str, ...]) -> None:
-        """Start a new launcher; the others end when their last workers have ended."""
+        """Start a new launcher; the former one ends when its last workers have ended."""
         for launcher in self._launchers:
-            if not launcher.retired:
-                launcher.retired = True
-                launcher.send(LeaveCommand())
+            if not launcher.retired and not launcher.under.path:
+                self._retire(launcher)
         self.modules = modules
         self._start()
 
@@ -103,7 +183,7 @@ class LauncherSet:
     def add(self, launcher: LauncherProcess, modules: tuple[str, ...]) -> None:
         """Add a former supervisor's launcher, with the modules that it has preloaded."""
         self._launchers.append(launcher)
-        if not launcher.retired:
+        if not launcher.retired and not launcher.under.path:
             self.modules = modules
 
     def remove(self, launcher: LauncherProcess) -> None:
@@ -114,13 +194,14 @@ class LauncherSet:
         started without end.
         """
         self._launchers.remove(launcher)
+        self._checking.discard(launcher)
         launcher.kill()  # its socket is closed, so it is of no use even if it still runs
         launcher.reap()
         if launcher.importing:
             self.modules = ()  # else the next launcher would end from it as well
         if launcher.keys and not self._leaving:
             with contextlib.suppress(OSError, GarrisonError):  # the next fork tries it again
-                self.current()
+                self.start_under(launcher.under)
 
     def close(self) -> None:
         """Disconnect from all; they continue to run, for a next supervisor."""

@@ -1,6 +1,7 @@
 """The engine of this machine: workers are forked by launchers, which are children of this process.
 
-An outdated launcher keeps its workers until they end. Those of a former supervisor are adopted. If
+There is one for the host's own interpreter, and one for each other one that a plugin names. An
+outdated launcher keeps its workers until they end. Those of a former supervisor are adopted. If
 one is killed, this process, a subreaper, inherits its workers and ends their trees itself. If
 another process had started it, they are reparented to init, and are held by their pidfds alone.
 """
@@ -9,7 +10,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,21 +25,24 @@ from garrison.supervisor.lifecycle.limits import cgroup_limits
 from garrison.supervisor.lifecycle.start_slots import StartWork
 
 from . import cgroups, engine, inherited, protocol, stacks
+from .command_usage import usage_below
 from .cpu import CpuMeter
-from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
+from .engine import NO_LIMITS, SELF, Happened, Inherited, Key, Measured
+from .former_workers import FormerWorkers
 from .inherited import InheritedTrees
+from .inquiry import InterpreterProblem
 from .launcher_process import LauncherProcess, remove_stale_in
 from .launchers import LauncherSet
+from .other_interpreters import OtherInterpreters, WaitingFork
 from .post_mortem import PostMortem, inode_and_size
-from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
+from .protocol import TREE_WAIT, Fork, Report, Signal, decode_report
 from .start_work import sample_start
 from .takeover import Inventory, LauncherTakeover
 from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
-FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it starts or imports
+FORK_WAIT = 5.0  # seconds for a launcher to report, unless it starts or imports
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for a launcher to end the tree of a worker that has ended
-SEARCH_S = 0.005  # of one turn, for processes that former workers left
 
 
 class LocalEngine:
@@ -73,12 +76,12 @@ class LocalEngine:
         self._trees = InheritedTrees()
         self._happened: list[Happened] = []
         self._takeover: LauncherTakeover | None = None
-        self._known: dict[Key, Inherited] = {}  # workers of a former supervisor
         self._deferred: list[Callable[[], None]] = []  # commands that wait for the takeover
-        self._missing: deque[Key] = deque()  # known workers that ended unseen
         self._usage = UsageMonitor()
-        self._meter = CpuMeter()
+        self._meter, self._command_meter = CpuMeter(), CpuMeter(usage_below)
         self._post_mortem = PostMortem(run, logs)
+        self._former = FormerWorkers(self._workers, self._post_mortem, self._others)
+        self._interpreters = OtherInterpreters(environment)
 
     # --- what to poll, and what has happened ------------------------------------------------
 
@@ -86,19 +89,20 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._workers.answers_due, self._usage.due, self._meter.due, takeover)
+        others = min(self._interpreters.due, self._launchers.idle_due)
+        return min(self._workers.answers_due, self._usage.due, self._meter.due, takeover, others)
 
     @property
     def busy(self) -> bool:
         """Return whether `turn` is to be called soon, though no descriptor is ready."""
-        waiting = self._happened or self._missing or self._post_mortem.busy
+        waiting = self._happened or self._former.busy or self._post_mortem.busy
         return bool(waiting) or self._trees.busy(self._workers)
 
     def descriptors(self) -> list[int]:
         """Return the descriptors to poll for reading."""
-        sockets = self._launchers.sockets()
         adopting = self._takeover.descriptors() if self._takeover is not None else []
-        return [self._workers.fileno(), self._usage.wake, *sockets, *adopting]
+        others = [*self._launchers.sockets(), *adopting, *self._interpreters.descriptors()]
+        return [self._workers.fileno(), self._usage.wake, *others]
 
     def turn(self) -> list[Happened]:
         """Return what has happened since the last call."""
@@ -110,12 +114,17 @@ class LocalEngine:
         if self._trees.busy(self._workers):
             for key, left in self._trees.step(self._workers, self._kept_pids()):
                 self._gone(key, left)
-        self._end_missing()
+        self._happened += self._former.end_missing()
+        if (changed := self._launchers.take_changed()) is not None:
+            self._happened.append(engine.Fresh(changed))
+        self._take_answers()
+        self._launchers.retire_idle()
         if time.monotonic() >= self._workers.answers_due:
             self._end_hanging()
         if time.monotonic() >= self._meter.due:
-            pids = {worker.pid for worker in self._workers.values() if worker.pid}
-            self._meter.sample({os.getpid(), *pids})
+            workers = self._workers.values()
+            self._meter.sample({os.getpid(), *(one.pid for one in workers if one.pid)})
+            self._command_meter.sample({one.pid for one in workers if one.command})
         self._happened += self._usage.turn()
         self._happened += self._post_mortem.read_next()
         happened, self._happened = self._happened, []
@@ -135,7 +144,7 @@ class LocalEngine:
     def check_fresh(self) -> None:
         """Check whether a preloaded file has changed; answered by Fresh."""
         if not self._defer(self.check_fresh):
-            self._launchers.current().send(CheckFresh())
+            self._launchers.check_fresh()
 
     def refresh(self, modules: tuple[str, ...]) -> None:
         """Fork from a new launcher from now on; answered by Preloaded if there are modules."""
@@ -150,7 +159,7 @@ class LocalEngine:
 
     def adopt(self, known: Sequence[Inherited]) -> None:
         """Start to take over what a former supervisor left running; answered by one Found."""
-        self._known = {one.key: one for one in known}
+        self._former.begin(known)
         self._takeover = LauncherTakeover(self._run)
         last = max(self._launchers.last_number, self._takeover.last_number)
         self._launchers.last_number = last
@@ -171,9 +180,13 @@ class LocalEngine:
         found = takeover.found()
         for inventory in takeover.complete:
             self._adopt_launcher(inventory)
-        found = self._adopt_reparented(found)
+        reparented = self._former.hold_reparented(found)
+        for key in reparented:
+            self._happened.append(engine.Forked(key, self._workers[key].handle))
+        running = found.running | reparented
+        found = replace(found, running=running, reparented=frozenset(reparented))
         self._happened = [*before, found, *self._happened]
-        self._post_mortem.sweep({*self._known, *found.running})
+        self._post_mortem.sweep({*self._former.known, *found.running})
         self.reap()
         while self._deferred:
             self._deferred.pop(0)()
@@ -186,59 +199,14 @@ class LocalEngine:
         self._others.discard(launcher.pid)
         for report, fds in inventory.reports:
             if isinstance(report, protocol.ForkedReport):
-                self._resume(report.key, report.name)
+                self._former.resume(report.key, report.name)
                 self._workers[report.key] = LocalWorker(
-                    launcher, log_began=self._log_began(report.key)
+                    launcher, log_began=self._former.log_began(report.key)
                 )
                 launcher.keys.add(report.key)
             elif isinstance(report, protocol.EndedReport):
-                self._resume(report.key, "")
+                self._former.resume(report.key, "")
             self._take(report, fds)
-
-    def _adopt_reparented(self, found: Found) -> Found:
-        """Adopt known workers that no launcher has; report the others as ended."""
-        reparented: dict[Key, str] = {}
-        for key, one in self._known.items():
-            if key in found.running or key in found.ended:
-                continue
-            self._resume(key, one.name)
-            if self._hold(key, one):
-                reparented[key] = one.name
-                self._happened.append(engine.Forked(key, self._workers[key].handle))
-            else:
-                self._missing.append(key)
-        return replace(found, running=found.running | reparented, reparented=frozenset(reparented))
-
-    def _resume(self, key: Key, name: str) -> None:
-        """Note where a former supervisor's worker leaves its files; an unknown one by its name."""
-        known = self._known.get(key)
-        if name := known.name if known is not None else name:
-            self._post_mortem.resume(key, name, self._log_began(key))
-
-    def _log_began(self, key: Key) -> tuple[int, int] | None:
-        known = self._known.get(key)
-        return known.handle.log_began if known is not None else None
-
-    def _hold(self, key: Key, known: Inherited) -> bool:
-        """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
-        handle, pidfd = known.handle, inherited.open_worker(key, known)
-        if pidfd < 0:
-            return False
-        self._others.discard(handle.pid)
-        worker = self._workers[key] = LocalWorker(None, log_began=handle.log_began)
-        worker.pid, worker.ticks = handle.pid, handle.ticks
-        inherited.inherit(worker, process_tree.children())
-        self._workers.watch_exit(key, pidfd)
-        return True
-
-    def _end_missing(self) -> None:
-        """Report known workers that ended unseen, and end what they left."""
-        until = time.monotonic() + SEARCH_S
-        while self._missing and time.monotonic() < until:
-            key = self._missing.popleft()
-            process_tree.end_marked(process_tree.incarnation_mark(key))
-            self._post_mortem.gone(key)
-            self._happened += [engine.Ended(key, None), engine.Gone(key)]
 
     # --- workers ----------------------------------------------------------------------------
 
@@ -249,33 +217,59 @@ class LocalEngine:
         assignment: bytes,
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
+        python: str = "",
     ) -> None:
         """Fork a worker; answered by Forked or NotForked."""
-        if self._defer(partial(self.fork, key, name, assignment, limits, log)):
+        if self._defer(partial(self.fork, key, name, assignment, limits, log, python)):
             return
-        log_began = self._post_mortem.start(key, name, log or name)
+        fork = WaitingFork(key, name, assignment, limits, log or name)
+        worker = LocalWorker(None, limits, self._post_mortem.start(key, name, fork.log))
         try:
-            launcher = self._launchers.current()
-            fd = os.memfd_create("assignment", os.MFD_CLOEXEC)
+            if (launcher := self._launchers.under(python)) is not None:
+                self._fork_by(launcher, fork, worker)
+                return
+            self._workers[key] = worker
+            self._interpreters.wait(python, fork, self._launchers.used())
         except (OSError, GarrisonError) as error:
             self._not_forked(key, str(error))
-            return
-        try:
-            with os.fdopen(os.dup(fd), "wb") as file:
-                file.write(assignment)
-            os.lseek(fd, 0, os.SEEK_SET)
-            worker = self._workers[key] = LocalWorker(launcher, limits, log_began)
-            self._workers.expect_answer(worker, FORK_WAIT)
-            launcher.keys.add(key)
-            path = str(self._logs / f"{log or name}.log")
-            if not launcher.send(Fork(key, name, path, cgroup_limits(limits)), fd):
-                self._not_forked(key, "the launcher does not answer")
-        finally:
-            os.close(fd)
+        except InterpreterProblem as error:
+            self._not_forked(key, str(error), unusable=True)
+
+    def _fork_by(self, launcher: LauncherProcess, fork: WaitingFork, worker: LocalWorker) -> None:
+        """Have a launcher fork a worker.
+
+        Raises:
+            OSError: No descriptor is left for its assignment.
+        """
+        worker.launcher = launcher
+        self._workers[fork.key] = worker
+        self._workers.expect_answer(worker, FORK_WAIT)
+        launcher.keys.add(fork.key)
+        path = str(self._logs / f"{fork.log}.log")
+        command = Fork(fork.key, fork.name, path, cgroup_limits(fork.limits))
+        if not launcher.fork(command, fork.assignment):
+            self._not_forked(fork.key, "the launcher does not answer")
+
+    def _take_answers(self) -> None:
+        """Fork what has waited for its interpreter."""
+        for answered in self._interpreters.turn():
+            for fork in answered.forks:
+                if answered.problem:
+                    self._not_forked(fork.key, answered.problem, unusable=True)
+                    continue
+                try:
+                    launcher = self._launchers.start_under(answered.under)
+                    self._fork_by(launcher, fork, self._workers[fork.key])
+                except (OSError, GarrisonError) as error:
+                    self._not_forked(fork.key, str(error))
 
     def has(self, key: Key) -> bool:
         """Return whether anything of a worker is left."""
-        return key in self._workers or (self._takeover is not None and key in self._known)
+        return key in self._workers or (self._takeover is not None and key in self._former.known)
+
+    def heard_at(self, key: Key) -> float:
+        """Return that workers of this machine can always be heard."""
+        return inf
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run."""
@@ -289,13 +283,15 @@ class LocalEngine:
             if worker.pid:
                 self._usage.begin(key, worker.pid, limits)
 
-    def measure(self, key: Key, tree: bool = False) -> Measured:
+    def measure(self, key: Key, tree: bool = False, command: bool = False) -> Measured:
         """Return what a worker uses now."""
         worker = self._workers.get(key)
         pid = os.getpid() if key == SELF else worker.pid if worker is not None else 0
         if not pid:
             return Measured()
-        used = self._meter.measure(pid)
+        if worker is not None:
+            worker.command = command  # sampled from now on
+        used = (self._command_meter if command else self._meter).measure(pid)
         below = sample_quickly(pid) if tree else self._usage.last(key)
         return Measured(used.rss_bytes, used.percent, below, used.seconds)
 
@@ -311,6 +307,8 @@ class LocalEngine:
             self._defer(partial(self.signal, key, number, group))
         elif worker.launcher is not None:
             worker.launcher.send(Signal(key, number, group))
+        elif self._interpreters.drop(key):
+            self._not_forked(key, "it was ended before its interpreter had answered")
         elif worker.pidfd >= 0 and not worker.end_tree_until:
             if group:
                 cgroups.signal_worker(worker.pid, number, worker.cgroup)
@@ -318,12 +316,12 @@ class LocalEngine:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(worker.pidfd, number)
 
-    def dump(self, key: Key) -> None:
+    def dump(self, key: Key, is_last: bool = True) -> None:
         """Make a worker write its stacks to its log."""
         worker = self._workers.get(key)
         if worker is not None:
-            log = self._post_mortem.dump(key)
-            worker.paused = process_tree.stopped(worker.pid)
+            log = self._post_mortem.dump(key, is_last)
+            worker.paused = is_last and process_tree.stopped(worker.pid)
             if not stacks.dump_many(worker.pid, log):
                 self.signal(key, signal.SIGUSR1, group=False)
 
@@ -335,11 +333,11 @@ class LocalEngine:
         """Remove what a gone worker left for its crash report."""
         self._post_mortem.discard(key)
 
-    def _not_forked(self, key: Key, reason: str) -> None:
+    def _not_forked(self, key: Key, reason: str, unusable: bool = False) -> None:
         self._usage.end(key)
         self._workers.forget(key)
         self._post_mortem.gone(key)
-        self._happened.append(engine.NotForked(key, reason))
+        self._happened.append(engine.NotForked(key, reason, unusable))
 
     def _gone(self, key: Key, left: Collection[int]) -> None:
         self._usage.end(key)
@@ -378,10 +376,11 @@ class LocalEngine:
             if not data:
                 self._lost(launcher)
                 return
-            launcher.boot_until = 0.0
+            self._workers.answered(launcher.keys, FORK_WAIT)
             report = decode_report(data)
-            if isinstance(report, protocol.PreloadedReport):
-                launcher.importing = False
+            launcher.importing &= not isinstance(report, protocol.PreloadedReport)
+            if isinstance(report, protocol.FreshReport):
+                self._launchers.note_fresh(launcher, report.changed)
             self._take(report, fds)
 
     def _take(self, report: Report, fds: list[int]) -> None:
@@ -400,8 +399,8 @@ class LocalEngine:
                 self._gone(key, left)
             case protocol.PreloadedReport(failed, threaded, took_s, opened):
                 self._happened.append(engine.Preloaded(failed, threaded, took_s, opened))
-            case protocol.FreshReport(changed):
-                self._happened.append(engine.Fresh(changed))
+            case protocol.FreshReport():
+                pass
             case protocol.InventoryEnd():
                 for fd in fds:
                     os.close(fd)
@@ -429,6 +428,7 @@ class LocalEngine:
         if self._takeover is not None:  # until it is over, launchers and workers are unknown
             return
         ours = {one.pid for one in (*self._launchers, *self._workers.values())}
+        ours |= self._interpreters.pids()
         reaped = inherited.reap_strangers(ours | self._others - self._strangers)
         self._others -= reaped
         self._strangers -= reaped
@@ -442,7 +442,7 @@ class LocalEngine:
         for key in list(launcher.keys):
             (worker := self._workers[key]).answer_due = inf
             if not worker.pid:
-                self._not_forked(key, "the launcher was lost")
+                self._not_forked(key, launcher.lost_words)
                 continue
             inherited.inherit(worker, children)
             count += 1
@@ -455,10 +455,12 @@ class LocalEngine:
 
     def _kept_pids(self) -> set[int]:
         launchers = {one.pid for one in self._launchers}
-        return launchers | self._workers.without_launcher() | self._others
+        answering = self._interpreters.pids()
+        return launchers | answering | self._workers.without_launcher() | self._others
 
     def _reap(self, key: Key, worker: LocalWorker) -> None:
         status = inherited.reap(worker)
+        self._trees.worker_ended()
         self._usage.end(key)
         self._happened.append(engine.Ended(key, status, paused=worker.paused))
 
@@ -467,6 +469,7 @@ class LocalEngine:
     def close(self) -> None:
         """Release descriptors and threads; workers and launchers continue, for a successor."""
         self._usage.close()
+        self._interpreters.close()
         self._launchers.close()
         self._workers.close()
 
@@ -475,6 +478,7 @@ class LocalEngine:
         if self._takeover is not None:
             self._takeover.finish()
             self._adopt_further()
+        self._interpreters.close()
         for key, worker in list(self._workers.items()):
             if worker.launcher is None and worker.pid:
                 process_tree.signal_group(worker.pid, signal.SIGKILL)

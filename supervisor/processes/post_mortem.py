@@ -65,10 +65,12 @@ class PostMortem:
         section = LogSection(self._logs / f"{name}.log", began)
         self._workers[key] = _Worker(flight_path(self._run, name, key), section)
 
-    def dump(self, key: Key) -> Path | None:
-        """Note that a worker's stacks begin here in its log; return the log."""
+    def dump(self, key: Key, is_last: bool = True) -> Path | None:
+        """Return a worker's log, and note that its last stacks begin here."""
         worker = self._workers.get(key)
-        return worker.log.mark_dump() if worker is not None else None
+        if worker is None:
+            return None
+        return worker.log.mark_dump() if is_last else worker.log.path
 
     def batches_read(self, key: Key) -> dict[Key, int] | None:
         """Return how many batches an ended worker had read, by sender; None: unknown."""
@@ -130,7 +132,7 @@ class LogSection:
     """
 
     def __init__(self, path: Path, began: Position | None) -> None:
-        self._path = path
+        self.path = path
         self.began = began
         self._inode, self._first = began or (0, 0)
         self._dump: Position | None = None
@@ -139,12 +141,12 @@ class LogSection:
     def mark_dump(self) -> Path:
         """Note that the stacks begin here; return the log."""
         if self._dump is None:
-            self._dump = inode_and_size(self._path)
-        return self._path
+            self._dump = inode_and_size(self.path)
+        return self.path
 
     def end(self) -> None:
         """Note that the worker's part ends here."""
-        self._last = inode_and_size(self._path)
+        self._last = inode_and_size(self.path)
 
     def read(self) -> tuple[str, str]:
         """Return the end of the part without stacks, and the stacks; empty if nothing is left."""
@@ -172,7 +174,7 @@ class LogSection:
 
     def _rotated(self) -> str:
         """Return the end of the part that was rotated away."""
-        old = rotated_path(self._path, 1)
+        old = rotated_path(self.path, 1)
         inode, size = inode_and_size(old)
         if not inode:
             return ""
@@ -180,11 +182,11 @@ class LogSection:
         return _read_between(old, max(size - TAIL_BYTES, own), size)
 
     def _find(self, inode: int, last: int) -> Path | None:
-        for path in (self._path, rotated_path(self._path, 1)):
+        for path in (self.path, rotated_path(self.path, 1)):
             now, size = inode_and_size(path)
             if now and now == inode and size >= last:
                 return path
-        rotated = rotated_path(self._path, 1)
+        rotated = rotated_path(self.path, 1)
         inode, size = inode_and_size(rotated)  # rotated by copy and truncate: the copy has it
         return rotated if inode and size >= last else None
 

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import time
-from pathlib import Path
 
 from garrison.ipc.system import process_tree
 from garrison.supervisor.lifecycle.start_slots import StartWork
 
 PROCESSES_MOST, THREADS_MOST = 32, 64  # that are measured; a start with more is busy
 NANOSECONDS = 1e9
+SCHEDSTAT_BYTES = 128
 
 
 def sample_start(pid: int) -> StartWork | None:
@@ -48,7 +48,11 @@ def _threads(pid: int) -> list[str]:
 def _schedstat(folder: str) -> tuple[float, float] | None:
     """Return the seconds on a processor, and those of waiting for one."""
     try:
-        fields = Path(f"{folder}/schedstat").read_text("ascii").split()
+        descriptor = os.open(f"{folder}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(descriptor, SCHEDSTAT_BYTES).split()
+        finally:
+            os.close(descriptor)
         return int(fields[0]) / NANOSECONDS, int(fields[1]) / NANOSECONDS
     except (OSError, ValueError, IndexError):
         return None

@@ -155,7 +155,7 @@ class LauncherTakeover:
                 ending |= names.keys()
             else:
                 over = False
-            if not inventory.end.retired:
+            if not inventory.end.retired and not inventory.launcher.under.path:
                 modules = inventory.end.modules
                 outdated = inventory.end.code != protocol.CODE
         return Found(

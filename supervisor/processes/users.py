@@ -223,11 +223,12 @@ def check_access(name: str, account: Account, folders: Collection[tuple[Path, in
             raise StartError(name, problem)
 
 
-def required_folders(run: Path, state: Path) -> list[tuple[Path, int]]:
-    """Return the folders that every service must access, with the wanted access."""
-    return [(run, 1), (state, 1), *code_folders()]
+def code_folders(python: Path | None = None) -> list[tuple[Path, int]]:
+    """Return the folders and files of Python's and garrison's code, with the wanted access.
 
-
-def code_folders() -> list[tuple[Path, int]]:
-    """Return the folders of Python's and garrison's code, with the wanted access."""
+    Args:
+        python: The interpreter of a venv; None: this process's own.
+    """
+    if python is not None:
+        return [(python.parent.parent, 5), (python, 5)]
     return [(Path(os.__file__).parent, 5), (Path(__file__).parents[2] / "ipc", 5)]

@@ -3,7 +3,7 @@
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -30,6 +30,7 @@ class LocalWorker:
     cgroup: Path | None = None  # without a launcher: its cgroup
     end_tree_until: float = 0.0  # without a launcher, ended: deadline for its tree
     answer_due: float = inf  # when its launcher must have answered; after that it is killed
+    command: bool = False  # it runs a plain command, which is measured in its place
 
     @property
     def handle(self) -> Handle:
@@ -61,8 +62,25 @@ class WorkerTable(dict[Key, LocalWorker]):
         worker.answer_due = time.monotonic() + seconds
         self.answers_due = min(self.answers_due, worker.answer_due)
 
+    def answered(self, keys: Iterable[Key], seconds: float) -> None:
+        """Note that a launcher has reported: it works, so it has that time for what it still owes.
+
+        Args:
+            keys: Its workers.
+            seconds: From now on; what is due later stays so.
+        """
+        due = time.monotonic() + seconds
+        for key in keys:
+            worker = self[key]
+            if worker.answer_due < due:
+                worker.answer_due = due
+
     def answers_late(self, again: float) -> list[LocalWorker]:
-        """Return the workers whose launcher has not answered in time; it gets `again` seconds."""
+        """Return the workers whose launcher has not answered in time.
+
+        Args:
+            again: Seconds after which they are returned again.
+        """
         now = time.monotonic()
         late = [worker for worker in self.values() if worker.answer_due <= now]
         for worker in late:
@@ -99,6 +117,7 @@ class WorkerTable(dict[Key, LocalWorker]):
             return
         if worker.launcher is not None:
             worker.launcher.keys.discard(key)
+            worker.launcher.idle_since = time.monotonic()
         if worker.pidfd >= 0:
             self._see_exit(worker.pidfd)
             os.close(worker.pidfd)

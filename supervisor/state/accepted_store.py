@@ -4,21 +4,23 @@ The file is synced: it must survive a power cut, after which the config on disk 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from garrison.ipc.errors import ConfigError
-from garrison.supervisor.config.accepted import Accepted, AcceptedConfig
-from garrison.supervisor.config.document import Document, as_given
-from garrison.supervisor.config.load import (
-    Config,
-    accepted_file,
-    home_beside,
-    home_override,
-    load,
+from garrison.supervisor.config.accepted import (
+    Accepted,
+    AcceptedConfig,
+    FailedTrial,
+    with_only,
+    without_service,
 )
+from garrison.supervisor.config.document import as_given
+from garrison.supervisor.config.homes import accepted_file, home_beside, home_override
+from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.main_file import ConfigPaths, as_paths, read_main
 
 from .atomic import write_atomic
 from .save_problem import SaveProblem
@@ -41,14 +43,14 @@ def load_accepted(file: Path, set_aside: bool = True) -> tuple[Accepted | None, 
         return None, f"{file} cannot be used ({error})"
 
 
-def open_config(path: Path, home: Path | None, environ: Mapping[str, str]) -> Config:
+def open_config(path: ConfigPaths, home: Path | None, environ: Mapping[str, str]) -> Config:
     """Read a configuration; the accepted one of its home takes the place of what does not fit.
 
     Where the file does not name a home, because it cannot be read, that is `--home`,
     `$GARRISON_HOME`, or `.garrison` beside it.
 
     Args:
-        path: The file.
+        path: The file, or the main file and its overlays.
         home: `--home`.
         environ: The environment, for `GARRISON_HOME`.
 
@@ -57,11 +59,11 @@ def open_config(path: Path, home: Path | None, environ: Mapping[str, str]) -> Co
     """
     own: Path | None = None
     with contextlib.suppress(ConfigError):
-        own = Document.read(path).home()
+        own = read_main(path).home()
     place = home_override(home, environ) or own or home_beside(path)
     accepted, _ = load_accepted(accepted_file(place), set_aside=False)
     # Another file that cannot be read is a slip of the pen: the host was not started with it.
-    if accepted is not None and (own is not None or _is_of(accepted, path)):
+    if accepted is not None and (own is not None or _is_of(accepted, as_paths(path)[0])):
         return load(path, home if own is not None else place, environ, accepted)
     return load(path, home, environ)
 
@@ -79,12 +81,14 @@ class AcceptedStore:
 
     Attributes:
         problem: Why the file could not be used; empty if it could.
+        watched: NAMEs of services whose trial is under way here.
     """
 
     def __init__(self, state: Path, report_unsaved: Callable[[str], None]) -> None:
         self._file = state / accepted_file(Path()).name
         self._save_problem = SaveProblem(report_unsaved)
         self._unsaved = False
+        self.watched = set[str]()  # NAMEs whose trial this supervisor watches
         self.accepted, self.problem = load_accepted(self._file)
 
     @property
@@ -98,6 +102,30 @@ class AcceptedStore:
             self.accepted, self._unsaved = Accepted.parse(stored), True
         if self._unsaved:
             self._save(stored)
+
+    def begin_trials(self, names: Iterable[str], period: float) -> None:
+        """Note that services are tried: what was accepted of them stays so until that is over."""
+        if (stored := self.stored) is not None:
+            trials = {**stored.trials, **dict.fromkeys(names, period)}
+            failed = {name: one for name, one in stored.failed.items() if name not in trials}
+            self.take(msgspec.structs.replace(stored, trials=trials, failed=failed))
+
+    def end_trials(self, names: Collection[str], failed: Mapping[str, FailedTrial]) -> None:
+        """Note that a trial is over; what failed is not used while it is as it was."""
+        if (stored := self.stored) is not None:
+            trials = {name: one for name, one in stored.trials.items() if name not in names}
+            failed = {**stored.failed, **failed}
+            self.take(msgspec.structs.replace(stored, trials=trials, failed=failed))
+
+    def forget(self, name: str) -> None:
+        """Take a service out of what is accepted: it is no service of this host any more."""
+        if (stored := self.stored) is not None and name in stored.services:
+            self.take(without_service(stored, name))
+
+    def keep(self, plugins: Collection[str], agents: Collection[str]) -> None:
+        """Take all other plugins and agents out of what is accepted: nothing has them any more."""
+        if (stored := self.stored) is not None:
+            self.take(with_only(stored, plugins, agents))
 
     def _save(self, stored: AcceptedConfig) -> None:
         content = msgspec.json.format(msgspec.json.encode(stored))

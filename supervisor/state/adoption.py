@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TypeAlias
 
-from garrison.ipc.errors import StartError
+from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import State, Token, WorkerLimits
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.host_spec import HostSpec
@@ -55,12 +55,26 @@ def adoptable(config: Config, snapshot: Snapshot) -> tuple[Config, Adoptable]:
         for name, read in snapshot.plugins.items()
     }
     config, services = configured_services(config, provides)
+    _check_nodes(config, snapshot)
     specs = {spec.name: spec for spec in services}
     return config, [
         (one, spec)
         for one in snapshot.services
         if (spec := specs.get(one.name)) is not None and one.is_of(spec)
     ]
+
+
+def _check_nodes(config: Config, snapshot: Snapshot) -> None:
+    """Raise ConfigError if services run on nodes that the config has no longer."""
+    there = [one for one in snapshot.services if one.current.token and one.current.handle.node]
+    if there and not config.host.engine.has_nodes:
+        named = ", ".join(f"{one.name} on {one.current.handle.node}" for one in there[:3])
+        raise ConfigError(
+            f"{named}: services run on nodes, so kind under [engine] must stay as it was until "
+            "garrison down",
+            path=config.shown,
+            key="engine.kind",
+        )
 
 
 # --- what the policy goes on with ---------------------------------------------------------
@@ -204,7 +218,14 @@ class Adoption:
     def __init__(self, host: HostSpec, engine: Engine, endpoints: Endpoints, log: EventLog) -> None:
         self._host, self._engine, self._endpoints, self._log = host, engine, endpoints, log
         self._unknown: list[Token] = []  # workers that no snapshot has
+        self._ending: dict[str, Token] = {}  # by the name that they were started for
         self.unclaimed: set[Token] = set()
+
+    def admit_remote(self, tokens: Iterable[Token]) -> None:
+        """Let workers on nodes connect again."""
+        if self._endpoints.nodes is not None:
+            for token in tokens:
+                self._endpoints.admit_remote(token)
 
     def open_endpoints(self, services: Iterable[tuple[str, Token, int]]) -> None:
         """Open the sockets of workers that run as other users, before they connect again.
@@ -269,6 +290,7 @@ class Adoption:
         if not is_known:
             self._unknown.append(token)
         self.unclaimed.add(token)
+        self._ending[name] = token
         number = signal.SIGTERM if is_known else signal.SIGKILL
         self._log.record("worker.unclaimed", name, ended=number.name)
         self._engine.signal(token, number)
@@ -284,8 +306,13 @@ class Adoption:
         self._endpoints.control.forget(token)
         self._endpoints.bus.forget(token)
 
-    def until_unknown_ended(self) -> Steps:
-        """Wait until the workers that no snapshot has are gone, so that no service runs twice."""
+    def until_ended(self, names: Iterable[str]) -> Steps:
+        """Wait until no service can run twice: the workers that no snapshot has are gone, and
+        those of the names that a service had before."""
         until = time.monotonic() + UNCLAIMED_S
+        renamed = [self._ending[name] for name in names if name in self._ending]
         while any(map(self._engine.has, self._unknown)) and time.monotonic() < until:
+            yield False
+        until += UNCLAIMED_S  # they are killed after `UNCLAIMED_S`
+        while any(map(self._engine.has, renamed)) and time.monotonic() < until:
             yield False

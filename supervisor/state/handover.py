@@ -3,18 +3,15 @@
 import contextlib
 import os
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, MutableMapping
-from typing import IO
 
 import msgspec
 
 from garrison.ipc.messages import BAD_BYTES
 from garrison.supervisor.bus.router import BusRouter
-from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.helpers import HelperProcesses
 from garrison.supervisor.signals import blocked_at_start
 from garrison.supervisor.tasks import Steps
 
@@ -49,7 +46,8 @@ def supervisor_command(python: str, config: Config) -> list[str]:
     """Return the command line of a supervisor."""
     return [
         *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
-        *("--config", str(config.path), "--home", str(config.host.home)),
+        *(word for path in config.paths for word in ("--config", str(path))),
+        *("--home", str(config.host.home)),
     ]
 
 
@@ -59,6 +57,7 @@ class Upgrade:
     Args:
         environ: The environment that the successor gets.
         others: Pids of children of this process that are not the engine's.
+        helpers: Tries the successor.
         bus: Messages on their way are forwarded before the exec.
 
     Attributes:
@@ -66,8 +65,15 @@ class Upgrade:
         environ: The environment of the successor.
     """
 
-    def __init__(self, environ: Mapping[str, str], others: set[int], bus: BusRouter) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        others: set[int],
+        helpers: HelperProcesses,
+        bus: BusRouter,
+    ) -> None:
         self.environ, self._others, self._bus = dict(environ), others, bus
+        self._helpers = helpers
         self.successor = ""
 
     def check_successor(self, python: str, config: Config) -> Generator[bool, None, str]:
@@ -76,29 +82,9 @@ class Upgrade:
         It is tried in a process of its own, with the environment of the successor except for the
         secrets. Nothing that runs has been changed yet.
         """
-        with tempfile.TemporaryFile() as errors:
-            try:
-                process = subprocess.Popen(
-                    # the former name of --check-takeover; every version knows it
-                    [*supervisor_command(python, config), "--prove"],
-                    env=base_environment(self.environ),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                return f"{python}: {error.strerror}"
-            self._others.add(process.pid)  # no leftover of a worker
-            try:
-                if not (yield from _until_exited(process)):
-                    return f"it has not shown within {CHECK_S:g} s that it can"
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                self._others.discard(process.pid)
-            return "" if process.returncode == 0 else _last_error(errors, process.returncode)
+        # the former name of --check-takeover; every version knows it
+        command = [*supervisor_command(python, config), "--prove"]
+        return (yield from self._helpers.run(command, CHECK_S))
 
     def exec_successor(
         self,
@@ -154,19 +140,3 @@ class Upgrade:
             os.set_inheritable(lock, True)
         handover = Handover(locks, sorted(self._others), names, terminal)
         self.environ[HANDOVER] = msgspec.json.encode(handover).decode()
-
-
-def _until_exited(process: subprocess.Popen[bytes]) -> Generator[bool, None, bool]:
-    """Wait for a process; return False if it takes too long."""
-    until = time.monotonic() + CHECK_S
-    while process.poll() is None:
-        if time.monotonic() >= until:
-            return False
-        yield False
-    return True
-
-
-def _last_error(errors: IO[bytes], code: int) -> str:
-    errors.seek(0)
-    lines = errors.read(65_536).decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else f"exit {code}"

@@ -12,7 +12,7 @@ from typing import Self
 
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system.file_id import file_id
-from garrison.ipc.system.locks import hold_lock
+from garrison.ipc.system.locks import hold_lock, is_locked
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
 
@@ -22,6 +22,7 @@ WRITTEN_S = 1.0  # wait for the holder of a lock to write its pid into the file
 LOCK_ATTEMPTS, LOCK_RETRY_S = 5, 0.02
 NONE_HELD: Mapping[tuple[int, int], int] = {}
 TRAVERSABLE = 0o711  # mode of a folder that other users may pass through
+BACKUP = "backup "  # before the pid, in a lock that a backup holds
 
 
 class AlreadyRunning(GarrisonError):
@@ -31,7 +32,12 @@ class AlreadyRunning(GarrisonError):
 
     @classmethod
     def of(cls, what: str | Path, pid: str) -> Self:
-        """Return the error for a folder that a supervisor with that pid has."""
+        """Return the error for a folder that a supervisor with that pid has, or a backup of it."""
+        if pid.startswith(BACKUP):
+            return cls(
+                f"a backup of {what} is being made (pid {pid.removeprefix(BACKUP)}): try again "
+                "when it is done"
+            )
         return cls(
             f"a supervisor already runs for {what} (pid {pid}); stop it with: garrison down, or "
             "give another config another --home"
@@ -158,7 +164,20 @@ def grant_access(host: HostSpec) -> None:
     """
     services = host.state / "services"
     make_private(services)
-    for folder in (host.home, host.run, host.state, services):
+    _open_folders(host, (host.home, host.run, host.state, services))
+
+
+def grant_passage(host: HostSpec) -> None:
+    """Let other users reach a socket; they may not list its folders.
+
+    Raises:
+        OSError: The mode of a folder cannot be changed.
+    """
+    _open_folders(host, (host.home, host.run))
+
+
+def _open_folders(host: HostSpec, folders: Iterable[Path]) -> None:
+    for folder in folders:
         mode = stat.S_IMODE(folder.stat().st_mode)
         wanted = (
             mode | 0o011 if folder == host.home else TRAVERSABLE
@@ -194,10 +213,36 @@ def take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int] = NONE
             break
     if lock is None:
         raise AlreadyRunning.of(what, _holder(path))
+    _write_holder(lock)
+    return lock
+
+
+def lock_for_backup(home: Path) -> int:
+    """Return the descriptor of a home's lock, which keeps a host from being started in it.
+
+    Raises:
+        AlreadyRunning: A supervisor is just starting, or another backup has it.
+        OSError: It cannot be opened.
+    """
+    path = home / "supervisor.lock"
+    lock = hold_lock(path)
+    if lock is None:
+        raise AlreadyRunning.of(home, _holder(path))
+    _write_holder(lock, BACKUP)
+    return lock
+
+
+def check_no_backup(home: Path) -> None:
+    """Raise AlreadyRunning if a backup has a home's lock."""
+    path = home / "supervisor.lock"
+    if is_locked(path) and (holder := _holder(path)).startswith(BACKUP):
+        raise AlreadyRunning.of(home, holder)
+
+
+def _write_holder(lock: int, before: str = "") -> None:
     with contextlib.suppress(OSError):  # the disk is full; the pid is only information
         os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-    return lock
+        os.write(lock, f"{before}{os.getpid()}\n".encode())
 
 
 def _holder(path: Path) -> str:

@@ -16,7 +16,7 @@ from garrison.ipc.system.locks import is_at_path
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.load import Config
 
-from .home import AlreadyRunning, grant_access, home_lock, make_folders, run_lock, take_lock
+from .home import AlreadyRunning, home_lock, make_folders, run_lock, take_lock
 from .identity import ConfigIdentity
 from .ownership import check_home
 
@@ -106,8 +106,7 @@ class HomeWatch:
         for n in lost:
             self._relock(n)
         make_folders(host)
-        if len(self._endpoints):  # services run as other users, who pass through the folders
-            grant_access(host)
+        self._endpoints.restore_access()
         self.restored = bool(folders) or 0 in lost
         shown = ", ".join(str(self._paths[n]) for n in lost)
         names = ", ".join(map(str, folders))

@@ -8,94 +8,28 @@ name, so a name counts only if its holder is of this user.
 
 import contextlib
 import errno
-import hashlib
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
 from garrison.ipc import sockets
-from garrison.ipc.messages import BAD_BYTES
-from garrison.ipc.system.locks import is_locked
-from garrison.supervisor.config.document import as_given
 from garrison.supervisor.config.load import Config
 
+from .holders import ANSWER_S, Holder, config_names, find_holder, holder_of
 from .home import AlreadyRunning
 
-ANSWER_S = 2.0  # for a holder to send its home: it may just be starting
 RETRY_S = 0.02  # while a holder is starting or ending
 BACKLOG = 8
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The supervisor that holds a config's name."""
-
-    pid: int = 0  # 0: in another PID namespace, or unknown
-    home: str = ""  # empty: it did not answer
-
-
-def config_names(config: Path) -> list[bytes]:
-    """Return the addresses that stand for a config: of its path as given, and resolved.
-
-    Args:
-        config: Its absolute path. Parts such as `..` are removed where that leads to the same file.
-    """
-    given = Path(os.path.normpath(config))
-    with contextlib.suppress(OSError):
-        if not given.samefile(config):
-            given = config
-    return [_address(path) for path in dict.fromkeys((given, config.resolve()))]
-
-
-def _address(path: Path) -> bytes:
-    digest = hashlib.sha256(f"{os.geteuid()}\0".encode() + os.fsencode(path)).hexdigest()
-    return b"\0garrison-" + digest.encode()
-
-
-def find_holder(config: Path) -> Holder | None:
-    """Return the supervisor of this user that runs a config, under either of its names."""
-    for name in config_names(config):
-        holder = _ask(name)
-        if holder is not None:
-            return holder
-    return None
-
-
-def _ask(name: bytes) -> Holder | None:
-    """Return the holder of one name; None if no process of this user has it."""
-    found = sockets.name_holder(name, ANSWER_S)
-    if found is None:
-        return None
-    pid, answer = found
-    home = ""
-    with contextlib.suppress(*BAD_BYTES):
-        home = msgspec.json.decode(answer, type=Holder).home
-    return Holder(pid=pid, home=home)
-
-
-def running_home(config: Path, home: Path) -> Path:
-    """Return the home of the supervisor that runs a config, where a command is to reach it.
-
-    That is another than the config has now if a link on the way to it was moved meanwhile.
-
-    Args:
-        config: The path of the config, as given.
-        home: The home that it has now.
-    """
-    if is_locked(home / "supervisor.lock"):
-        return home
-    holder = find_holder(as_given(config))
-    return Path(holder.home) if holder is not None and holder.home else home
-
-
 def check_alone(config: Config) -> None:
     """Raise AlreadyRunning if another supervisor runs this config."""
-    holder = find_holder(config.path)
+    holder = find_holder(config.paths)
     if holder is not None:
         raise _already_running(config, holder)
 
@@ -106,7 +40,7 @@ def _already_running(config: Config, holder: Holder) -> AlreadyRunning:
         return AlreadyRunning.of(home, str(holder.pid))
     stop = f"garrison --home {holder.home} down" if holder.home else "kill PID, where it runs"
     return AlreadyRunning(
-        f"a supervisor already runs {config.path} (pid {holder.pid or '?'}, home "
+        f"a supervisor already runs {config.shown} (pid {holder.pid or '?'}, home "
         f"{holder.home or 'unknown: it does not answer'}). With the home {home} each of its "
         f"services would run twice. Stop it with: {stop}, or allow a second one with: garrison up "
         "--another"
@@ -123,7 +57,7 @@ class ConfigIdentity:
 
     def __init__(self, config: Config, handed: Iterable[int] = ()) -> None:
         self._config = config
-        self._config_names = config_names(config.path)
+        self._config_names = config_names(config.paths)
         self._names = [*self._config_names, sockets.run_name(config.host.run)]
         self._sockets: dict[bytes, socket.socket] = {}
         self._ready = select.epoll()
@@ -156,7 +90,7 @@ class ConfigIdentity:
             taken = [name for name in self._missing() if name in self._config_names]
             if not taken or not alone:
                 return
-            holder = next(filter(None, map(_ask, taken)), None)
+            holder = next(filter(None, map(holder_of, taken)), None)
             if holder is not None:
                 self.close()
                 raise _already_running(self._config, holder)

@@ -1,4 +1,5 @@
-"""The operator's `start` and `stop` commands that hold beyond this run of the host: `orders.json`.
+"""The operator's commands that hold beyond this run of the host, `start`, `stop` and `pause`:
+`orders.json`.
 
 The file is synced: it must survive a power cut. An order that is in it was not necessarily carried
 out, nor answered: the supervisor may have been killed. Its number shows the next supervisor whether
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from garrison.supervisor.lifecycle.order_note import OrderNote
+from garrison.supervisor.lifecycle.pausing import PauseNote
 
 from .atomic import write_atomic
 from .save_problem import SaveProblem
@@ -18,12 +20,14 @@ from .stored import FORMAT, read_stored
 
 
 class OperatorOrders(msgspec.Struct):
-    """Which services run, or do not run, against their `autostart`."""
+    """Which services run, or do not run, against their `autostart`, and which are paused."""
 
     format: int = FORMAT
     stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
     numbers: dict[str, int] = {}  # NAME → number of the last order that changed its entry
+    paused: list[str] = []  # NAMEs that `garrison pause` keeps paused
+    pauses: dict[str, PauseNote] = {}  # NAME → of each that is paused, where that is known
 
     def order(self, name: str, wanted: bool, autostart: bool) -> bool:
         """Record that a service is started or stopped; return True if that changes anything."""
@@ -36,6 +40,19 @@ class OperatorOrders(msgspec.Struct):
         if not wanted and autostart:
             self.stopped.append(name)
         return (self.stopped, self.started) != before
+
+    def rename(self, old: str, new: str) -> bool:
+        """Make the orders about one NAME those about another; return True if there were any."""
+        found = False
+        for names in (self.stopped, self.started, self.paused):
+            if old in names:
+                names[:] = [name for name in names if name not in {old, new}] + [new]
+                found = True
+        if old in self.numbers:
+            self.numbers[new] = self.numbers.pop(old)
+        if old in self.pauses:
+            self.pauses[new] = self.pauses.pop(old)
+        return found
 
 
 def load_orders(state: Path) -> tuple[OperatorOrders, str]:
@@ -110,9 +127,44 @@ class OrderStore:
             return self.save()
         return True
 
+    def pause_of(self, name: str) -> PauseNote | None:
+        """Return who paused a service, and when, as far as that is known; None: it is not."""
+        is_paused = name in self.orders.paused
+        return self.orders.pauses.get(name, PauseNote()) if is_paused else None
+
+    def pause(self, name: str, note: PauseNote) -> bool:
+        """Record that a service is paused; return False if it could not be written yet."""
+        if name in self.orders.paused:
+            return not self._unsaved
+        self.orders.paused.append(name)
+        self.orders.pauses[name] = note
+        self._unsaved = True
+        return self.save()
+
+    def resume(self, name: str) -> bool:
+        """Record that a service is no longer paused; return False if it could not be written."""
+        if name not in self.orders.paused:
+            return not self._unsaved
+        self.orders.paused.remove(name)
+        self.orders.pauses.pop(name, None)
+        self._unsaved = True
+        return self.save()
+
+    def rename(self, old: str, new: str) -> None:
+        """Make the orders about one NAME those about another.
+
+        Raises:
+            OSError: The disk does not take them.
+        """
+        if self.orders.rename(old, new):
+            self._unsaved = True
+            save_orders(self._state, self.orders)
+            self._unsaved = False
+
     def mark_unsaved(self) -> None:
         """Have `save` write the file again: it was removed. Without orders there need be none."""
-        self._unsaved = bool(self.orders.stopped or self.orders.started)
+        orders = self.orders
+        self._unsaved = bool(orders.stopped or orders.started or orders.paused)
 
     def save(self) -> bool:
         """Write what is not on disk yet; return False if the disk does not take it."""

@@ -5,6 +5,7 @@ a power cut ends the processes as well. Times are monotonic seconds, which mean 
 machine starts again.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -107,6 +108,7 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
     own_restarts: tuple[float, ...] = ()
     led_by: tuple[str, ...] = ()  # of its incarnation
+    node: str = ""  # that its incarnation runs on
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -149,6 +151,7 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         last_exit=one.last_exit,
         last_exit_at=one.last_exit_at,
         log_began=current.handle.log_began,
+        node=current.handle.node,
         agent=spec.agent.name,
         uid=current.uid,
         started=current.started,
@@ -211,13 +214,24 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
     return Incarnation(
         token,
         one.started_at,
-        handle=Handle(one.pid, one.ticks, one.log_began),
+        handle=Handle(one.pid, one.ticks, one.log_began, one.node),
         uid=one.uid,
         adopting=True,
-        started=one.started,
+        started=_by_own_interpreter(one.started),
         extended=one.extended,
         led_by=one.led_by,
     )
+
+
+def _by_own_interpreter(started: StartRecord | None) -> StartRecord | None:
+    """Return a record without its interpreter, if that is the host's own by now: `update` has moved
+    its service to what this supervisor runs by."""
+    path = "" if started is None else started.settings.get("python")
+    own = Path(sys.executable).parent
+    if started is None or not path or Path(path).parent.resolve() != own.resolve():
+        return started
+    settings = {key: value for key, value in started.settings.items() if key != "python"}
+    return msgspec.structs.replace(started, settings=settings, interpreter="")
 
 
 # --- files --------------------------------------------------------------------------------

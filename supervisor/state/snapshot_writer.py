@@ -7,6 +7,7 @@ from pathlib import Path
 
 from garrison.ipc.messages import PluginRead
 from garrison.supervisor.lifecycle.order_note import OrderNote
+from garrison.supervisor.lifecycle.pausing import PauseNote
 from garrison.supervisor.lifecycle.services import ServiceTable
 
 from .orders import OrderStore
@@ -72,6 +73,13 @@ class SnapshotWriter:
         service = self._services.services.get(name)
         autostart = service is None or service.spec.supervision.autostart
         if not self._orders.record(name, note.wanted, autostart, note.number):
+            self.touch()
+
+    def record_pause(self, name: str, note: PauseNote | None) -> None:
+        """Record that an operator paused a service, or resumed it (None)."""
+        orders = self._orders
+        saved = orders.resume(name) if note is None else orders.pause(name, note)
+        if not saved:
             self.touch()
 
     def rewrite_lost(self, all_files: bool) -> None:

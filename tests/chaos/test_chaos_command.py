@@ -9,12 +9,11 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.host import COMMAND, Host, Hosting
+from tests.support.host import Host, Hosting, hosting
 from tests.support.proc import descriptors
 from tests.support.sizes import sizes
 from tests.support.waiting import LONGEST_SOAK, PATIENCE, until
@@ -23,7 +22,7 @@ from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
 from garrison.supervisor.chaos.load import call_method
 from garrison.supervisor.chaos.schedule import PlannedFault
 
-SERVICES, CALLERS = 20, 8
+CALLERS = 8
 CONFIG = """
 [host]
 chaos = true
@@ -43,31 +42,19 @@ plugin = "echo"
 @pytest.fixture
 def running(host: Hosting) -> Host:
     """Return a host that allows chaos, with a mailbox."""
-    return host(CONFIG, ["echo"], forked=False)  # chaos starts its command again
+    return host(CONFIG, ["echo"])
 
 
-def begun(host: Host, *words: str) -> subprocess.Popen[str]:
-    """Start a run of the command."""
-    return subprocess.Popen(
-        [*COMMAND, "--home", str(host.home), "chaos", *words],
-        cwd=host.folder,
-        env=host.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Host]:
+    """Run one for the tests that leave it as it was."""
+    with hosting(CONFIG, ["echo"]) as running:
+        yield running
 
 
-def ended(process: subprocess.Popen[str], timeout: float = PATIENCE * 2) -> tuple[int, str]:
-    """Return how a run ended, and what it printed."""
-    try:
-        out, _ = process.communicate(timeout=timeout)
-    finally:
-        process.kill()
-        process.wait()
-    assert "Traceback" not in out, out
-    return process.returncode, out
+def faults(host: Host) -> int:
+    """Return how many faults the events have."""
+    return len(host.events("service.fault"))
 
 
 def files_of_runs(host: Host) -> list[str]:
@@ -78,10 +65,10 @@ def files_of_runs(host: Host) -> list[str]:
 # --- a good host ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kills", sizes(40, 10_000))
-def test_many_kills(host: Hosting, kills: int) -> None:
-    """Twenty services, and the mailbox, under eight callers."""
-    rows = "".join(f'[services.target-{n}]\nplugin = "echo"\n' for n in range(SERVICES - 2))
+@pytest.mark.parametrize(("kills", "services"), sizes((20, 6), (10_000, 20)))
+def test_many_kills(host: Hosting, kills: int, services: int) -> None:
+    """Many services, the mailbox among them, under eight callers."""
+    rows = "".join(f'[services.target-{n}]\nplugin = "echo"\n' for n in range(services - 2))
     config = f"[host]\nchaos = true\n[plugins.echo]\n[plugins.mailbox]\n[services.echo]\n{rows}"
     running = host(config, ["echo"])
     ran = running.run(
@@ -93,18 +80,18 @@ def test_many_kills(host: Hosting, kills: int) -> None:
     assert ran.err == ""
     assert all(len(line) <= 80 for line in ran.out.splitlines())
     assert "\x1b" not in ran.out
-    assert f"{kills:,} faults in {SERVICES} services under {CALLERS} callers" in ran.out
+    assert f"{kills:,} faults in {services} services under {CALLERS} callers" in ran.out
     zeros = re.findall(r"^\w.*?  +(\d+)  (ok|NOT ZERO)$", ran.out, re.MULTILINE)
     assert zeros == [("0", "ok")] * 10
-    faults = running.events("service.fault")
-    assert not faults or len(faults) <= kills  # the journal may have been rotated
+    assert faults(running) <= kills  # the journal may have been rotated
     restarts = sum(row["restarts"] for row in running.rows().values())
     assert restarts == kills
     assert not files_of_runs(running)
 
 
-def test_each_kind_of_fault(running: Host) -> None:
+def test_each_kind_of_fault(host: Hosting) -> None:
     """Each is over in time, and the services are as before."""
+    running = host(CONFIG, ["echo"], forked=False)  # chaos starts its command again
     before = running.rows()
     ran = running.run(
         *("chaos", "--kills", "5", "--faults", "kill,stop,hang,flood,supervisor"), json=True
@@ -149,31 +136,33 @@ def test_a_bound_service_that_restarts_with_another_is_waited_for(host: Hosting)
     """It may not run when its turn comes, which breaks no promise."""
     bound = CONFIG.replace("[services.third]", '[services.third]\nbind_to = ["echo", "other"]')
     running = host(bound, ["echo"])
-    ran = running.run("chaos", "--kills", "24", json=True)
+    ran = running.run("chaos", "--kills", "12", json=True)
 
     assert ran.code == 0, ran
-    assert ran.data["faults"] == 24
+    assert ran.data["faults"] == 12
     assert {row["service"] for row in ran.data["recoveries"]} >= {"echo", "other", "third"}
 
 
-def test_it_counts_the_supervisor_s_descriptors(running: Host) -> None:
+def test_it_counts_the_supervisor_s_descriptors(lasting: Host) -> None:
     """As /proc does."""
-    head = running.head()
+    head = lasting.head()
     assert head is not None
-    assert abs(head["descriptors"] - len(descriptors(running.pid))) <= 2
+    assert abs(head["descriptors"] - len(descriptors(lasting.pid))) <= 2
 
 
-def test_only_named_services_take_faults(running: Host) -> None:
+def test_only_named_services_take_faults(lasting: Host) -> None:
     """Globs too; `--for` is in seconds."""
-    ran = running.run("chaos", "--for", "1.5", "oth*", "third", "--callers", "2", json=True)
+    before = lasting.rows()
+    ran = lasting.run("chaos", "--for", "1.5", "oth*", "third", "--callers", "2", json=True)
 
     assert ran.code == 0, ran
     assert ran.data["services"] == ["other", "third"]
     assert ran.data["seconds"] >= 1.5
     assert ran.data["faults"] > 2
-    rows = running.rows()
-    assert rows["echo"]["generation"] == rows["mailbox"]["generation"] == 1
-    assert rows["other"]["generation"] > 1
+    after = lasting.rows()
+    for name in ("echo", "mailbox"):
+        assert after[name]["generation"] == before[name]["generation"]
+    assert after["other"]["generation"] > before["other"]["generation"]
 
 
 def test_a_host_without_a_mailbox_gets_calls_alone(host: Hosting) -> None:
@@ -190,13 +179,13 @@ def test_a_supervisor_that_systemd_restarts_is_not_started_twice(host: Hosting) 
     running = host(CONFIG, ["echo"], env={"INVOCATION_ID": "0" * 32}, forked=False)
     first = running.process
     assert first is not None
-    process = begun(running, "--kills", "1", "--faults", "supervisor")
+    run = running.begin("chaos", "--kills", "1", "--faults", "supervisor")
     assert first.wait(PATIENCE) == -signal.SIGKILL
     running.start()
-    code, out = ended(process)
+    ran = run.end()
     head = running.head()
 
-    assert code == 0, out
+    assert ran.code == 0, ran.out
     assert head is not None
     assert head["pid"] == running.pid
     assert not (running.home / "logs" / "supervisor.log").exists()
@@ -266,8 +255,6 @@ def test_a_run_that_cannot_begin_is_refused(
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Host]:
     """Return a host that takes no faults."""
-    from tests.support.host import hosting
-
     asleep = '[services.asleep]\nplugin = "echo"\n'
     with hosting(f"{CONFIG}{asleep}", ["echo"]) as running:
         running.run("stop", "asleep")
@@ -308,16 +295,17 @@ async def test_an_order_fails_if_its_supervisor_ends(running: Host) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_it_in_order(running: Host, number: int) -> None:
+def test_an_interrupt_ends_it_in_order(lasting: Host, number: int) -> None:
     """The results so far are printed, and no file is left."""
-    process = begun(running, "--kills", "1000000")
-    until(lambda: len(running.events("service.fault")) >= 8)
-    process.send_signal(number)
-    code, out = ended(process)
+    running, before = lasting, faults(lasting)
+    run = running.begin("chaos", "--kills", "1000000", "--callers", "2")
+    until(lambda: faults(running) >= before + 8)
+    run.process.send_signal(number)
+    ran = run.end()
 
-    assert code == 130, out
-    assert "interrupted" in out
-    assert out.count("  ok") == 10, out
+    assert ran.code == 130, ran.out
+    assert "interrupted" in ran.out
+    assert ran.out.count("  ok") == 10, ran.out
     assert {row["state"] for row in running.rows().values()} == {"running"}
     assert not files_of_runs(running)
 
@@ -325,62 +313,64 @@ def test_an_interrupt_ends_it_in_order(running: Host, number: int) -> None:
 def test_a_second_interrupt_ends_it_at_once(host: Hosting) -> None:
     """Also while a service hangs."""
     running = host(CONFIG.replace("watchdog = 1.0", "watchdog = 500.0"), ["echo"])
-    process = begun(running, "--kills", "1", "--faults", "stop", "echo")
+    run = running.begin("chaos", "--kills", "1", "--faults", "stop", "echo")
     until(lambda: running.events("service.fault"))
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    run.process.send_signal(signal.SIGINT)
     time.sleep(0.2)  # so that they are two signals
-    process.send_signal(signal.SIGINT)
-    code, out = ended(process)
+    run.process.send_signal(signal.SIGINT)
+    ran = run.end()
 
-    assert code == 130, out
+    assert ran.code == 130, ran.out
     assert time.monotonic() - began < PATIENCE
     assert not files_of_runs(running)
 
 
 def test_the_end_of_the_host_ends_it(running: Host) -> None:
     """The results so far and the reason are printed."""
-    process = begun(running, "--kills", "1000000")
-    until(lambda: len(running.events("service.fault")) >= 8)
+    run = running.begin("chaos", "--kills", "1000000", "--callers", "2")
+    until(lambda: faults(running) >= 8)
     assert running.end() == 0
-    code, out = ended(process)
+    ran = run.end()
 
-    assert code == 7, out
-    assert "it has ended in mid-run" in out
-    assert "calls past their deadline" in out
+    assert ran.code == 7, ran.out
+    assert "it has ended in mid-run" in ran.out
+    assert "calls past their deadline" in ran.out
     assert not files_of_runs(running)
 
 
 def test_a_service_that_an_operator_stops_is_left_alone(running: Host) -> None:
     """No promise is broken by an order. Messages to the service are kept."""
-    process = begun(running, "--for", "4", "--json")
-    until(lambda: len(running.events("service.fault")) >= 8)
+    before = faults(running)
+    run = running.begin("chaos", "--for", "600", "--callers", "2", "--json")
+    until(lambda: faults(running) >= before + 8)
     running.ask("stop", "third")
     running.ask("restart", "other")
-    faults = len(running.events("service.fault"))
-    until(lambda: len(running.events("service.fault")) > faults)
-    process.send_signal(signal.SIGINT)
-    code, out = ended(process)
+    before = faults(running)
+    until(lambda: faults(running) > before)
+    run.process.send_signal(signal.SIGINT)
+    ran = run.end()
 
-    assert code == 130, out
-    assert "third from then on: it was stopped in mid-run" in out
+    assert ran.code == 130, ran.out
+    assert "third from then on: it was stopped in mid-run" in ran.out
     assert running.status("third")["state"] == "stopped"
     assert running.status("other")["state"] == "running"
 
 
-def test_runs_exclude_each_other_and_remove_the_files_of_a_killed_one(running: Host) -> None:
+def test_runs_exclude_each_other_and_remove_the_files_of_a_killed_one(lasting: Host) -> None:
     """Two would count each other's faults as failures of the host."""
-    process = begun(running, "--kills", "1000000")
+    running = lasting
+    run = running.begin("chaos", "--kills", "1000000", "--callers", "2")
     until(lambda: files_of_runs(running))
     ran = running.run("chaos", "--kills", "1")
-    process.kill()
-    process.communicate()
+    run.kill()
 
     assert ran.code == 1
     assert "another `garrison chaos` is under way" in ran.err
     assert files_of_runs(running)
     # A message of the killed run that is delivered late would write its file again.
     until(lambda: not asyncio.run(running.call("mailbox", "ls"))["letters"])
+    until(lambda: not any(row["in_flight"] for row in running.rows().values()))
     assert running.run("chaos", "--kills", "1").code == 0
     assert not files_of_runs(running)
 

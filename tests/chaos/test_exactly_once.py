@@ -1,6 +1,6 @@
 """Every message is answered exactly once, in its room's order, whichever process is killed when.
 
-The platform keeps count in a process of its own. The short form is in the default run; 20 kills of
+The platform keeps count in a process of its own. The short form is in the default run; 10 kills of
 each victim are `external`, because they take a minute. 200 are `soak`, which prints the table of
 `docs/concepts/answers.md`.
 """
@@ -195,18 +195,18 @@ def kill_each(one: Trial, victims: list[tuple[str, ...]], times: int) -> None:
 
 
 @pytest.mark.external
-def test_each_victim_is_killed_twenty_times_with_lookup_and_a_database() -> None:
+def test_each_victim_is_killed_ten_times_with_lookup_and_a_database() -> None:
     """Also two pairs."""
     with trial(Kind(lookup=True, database=True)) as one:
         singles = [(victim,) for victim in WITH_DATABASE]
-        kill_each(one, [*singles, *pairs(WITH_DATABASE, 2)], 20)
+        kill_each(one, [*singles, *pairs(WITH_DATABASE, 2)], 10)
 
 
 @pytest.mark.external
-def test_the_bot_and_the_supervisor_are_killed_twenty_times_with_dedupe() -> None:
+def test_the_bot_and_the_supervisor_are_killed_ten_times_with_dedupe() -> None:
     """A repeated nonce is the same message."""
     with trial(DEDUPE) as one:
-        kill_each(one, [("platform",), (SUPERVISOR,)], 20)
+        kill_each(one, [("platform",), (SUPERVISOR,)], 10)
 
 
 @pytest.mark.external

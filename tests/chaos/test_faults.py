@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.services.fault import BLOCKS, DUMPED, FAULTS
 from tests.support.host import Host, Hosting, found, hosting
-from tests.support.proc import alive, children
+from tests.support.proc import alive, children, pids
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallError, OrderFailed, ServiceLost, with_timeout
@@ -83,7 +83,7 @@ async def undisturbed(host: Host) -> AsyncIterator[None]:
                 began = time.monotonic()
                 assert await echo.echo(1) == 1
                 slowest = max(slowest, time.monotonic() - began)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(calling())
@@ -109,11 +109,10 @@ def strays(host: Host) -> dict[int, str]:
 def in_cgroups(launcher: int) -> set[int]:
     """Return the processes in the cgroups of a launcher's workers."""
     found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if f"/garrison-{launcher}-" in (entry / "cgroup").read_text():
-                    found.add(int(entry.name))
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if f"/garrison-{launcher}-" in Path(f"/proc/{pid}/cgroup").read_text():
+                found.add(pid)
     return found
 
 

@@ -1,6 +1,9 @@
 """Logs stay within their bound, and the last line before a death is in the file."""
 
+import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +82,23 @@ async def test_a_flood_stays_within_its_bound(running: Host, by_child: bool) -> 
     lines = running.run("logs", "flood", "-n", "3").out.splitlines()
     assert lines == [f"after the flood {number}" for number in range(3)]
     assert running.status("flood")["restarts"] == 0
+
+
+async def test_a_flood_of_the_supervisor_holds_up_no_other(running: Host) -> None:
+    """While a worker sends the supervisor more than it can read, the end of another is announced
+    to its callers, it is restarted, and orders are answered."""
+    async with running.connect() as client:
+        flood, echo = found(client, "flood"), found(client, "echo")
+        await flood.flood_control()
+        for _ in range(3):
+            pid = running.status("echo")["pid"]
+            waiting = asyncio.ensure_future(echo.hang("here"))
+            await echo.add(1)  # by now the other call runs
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(ServiceLost):
+                await waiting
+            running.until_reborn("echo", pid)
+        assert await flood.calm()
 
 
 async def test_the_last_line_before_a_kill_is_there(running: Host) -> None:

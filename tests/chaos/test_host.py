@@ -163,7 +163,7 @@ async def test_without_their_launcher_workers_live_on(host: Hosting) -> None:
 async def test_the_launcher_killed_again_and_again(host: Hosting) -> None:
     """Each time the workers stay; a service killed as well is restarted."""
     one = host(CONFIG, PLUGINS)
-    for n in range(5):
+    for n in range(3):
         launcher, pid = one.launcher, one.status("echo")["pid"]
         one.ask("reset", "echo")
         for victim in (launcher, pid) if n % 2 else (pid, launcher):

@@ -193,7 +193,7 @@ async def test_what_a_worker_started_ends_with_it(running: Host, client: Client,
 # --- what stays ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("restarts", sizes(60, 3000))
+@pytest.mark.parametrize("restarts", sizes(30, 3000))
 def test_nothing_grows_over_restarts(running: Host, restarts: int) -> None:
     """The supervisor and its launcher have the same descriptors, processes, zombies, files and
     memory as before."""
@@ -216,7 +216,7 @@ def test_nothing_grows_over_restarts(running: Host, restarts: int) -> None:
             "files": sum(1 for path in running.home.rglob("*") if path.parent.name != "deaths"),
         }
 
-    restart(10)
+    restart(5)
     live = sum(row["pid"] is not None for row in running.rows().values())
     until(lambda: len(children(running.launcher)) == live + 2, what="one is forked ahead")  # and
     # the template

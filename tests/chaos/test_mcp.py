@@ -47,7 +47,7 @@ env = {{ {mark} }}
 connect_timeout = 3600.0
 """
 WITHIN_S = 0.03  # after a call began
-OF_SERVERS = b"GARRISON_MCP_SERVER="
+OF_SERVERS = b"GARRISON_CHILD="
 
 
 @pytest.fixture(scope="module")

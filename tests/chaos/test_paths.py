@@ -16,7 +16,7 @@ from tests.support.proc import alive
 from tests.support.waiting import until
 
 from garrison.ipc.system.process_tree import start_ticks
-from garrison.supervisor.state.identity import find_holder
+from garrison.supervisor.state.holders import find_holder
 
 
 def remove_sockets(one: Host) -> None:
@@ -198,7 +198,7 @@ def test_another_host_of_a_config_is_allowed_when_asked_for(host: Hosting) -> No
         assert one.run(*up, "--another", home=False).code == 0
         assert one.run("status").code == one.run(*other, "status", home=False).code == 0
         assert one.end() == 0
-        until(lambda: (found := find_holder(one.config)) and found.home == other[1])
+        until(lambda: (found := find_holder((one.config,))) and found.home == other[1])
         assert other[1] in one.run("up", "-c", str(one.config), "--detach").err
     finally:
         one.run(*other, "down", home=False)
@@ -219,7 +219,7 @@ def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None
     assert one.process.wait(30) == 1
     assert "has taken the path" in one.output
     assert one.processes() == set()
-    assert lives(two) == before, two.events()[-20:]
+    assert lives(two) == before, json.dumps(two.events()[-20:], indent=1)
     assert two.run("status").code == 0
     killed = two.kill("other")
     two.until_reborn("other", killed)

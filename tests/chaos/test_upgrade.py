@@ -118,6 +118,8 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
             ran = await asyncio.to_thread(one.run, "upgrade")
             assert ran.code == 0, ran
             assert f"pid {one.pid}" in ran.out
+            assert "the version is the same" in ran.out
+            assert f"\n{len(before)} services run on\n" in ran.out
             assert await steady.relay("other", "pid") == ["result", before["other"][0]]
     head = one.head()
     assert head is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.pages import PAGES, README, ROOT, Block, Page
+from tests.support.sources import FILES, TREES
 
 from garrison.supervisor.cli.app import verbs
 from garrison.supervisor.config.load import load
@@ -143,6 +144,7 @@ def exists(path: str) -> bool:
     return any((ROOT / base / path).exists() for base in ("", *PACKAGES))
 
 
+@pytest.mark.xdist_group("sources")  # parsed once
 def test_troubleshooting_has_the_texts_of_the_code() -> None:
     """A literal text that heads a section of the page on troubleshooting is one that is printed.
 
@@ -159,18 +161,17 @@ def test_troubleshooting_has_the_texts_of_the_code() -> None:
 def texts() -> list[str]:
     """Return the text of each string in the code that is no docstring; a NUL is a value in it."""
     found = list[str]()
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            nodes = list(ast.walk(ast.parse(path.read_text())))
-            alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-            for node in nodes:
-                if id(node) in alone:
-                    continue
-                if isinstance(node, ast.JoinedStr):
-                    values = [getattr(value, "value", "\0") for value in node.values]
-                    found.append("".join(v if isinstance(v, str) else "\0" for v in values))
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append(node.value)
+    for name in FILES:
+        nodes = list(ast.walk(TREES[name]))
+        alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if id(node) in alone:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                values = [getattr(value, "value", "\0") for value in node.values]
+                found.append("".join(v if isinstance(v, str) else "\0" for v in values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
     return found
 
 

@@ -4,6 +4,7 @@ discord.py is replaced by a stand-in that speaks with the test; the openai libra
 and speaks with a server on loopback.
 """
 
+import asyncio
 import http.server
 import os
 import re
@@ -12,14 +13,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import pytest_asyncio
+from tests.support.commands import inherited, run_forked
 from tests.support.counterparts import Discord, OpenAI, Sent, openai
-from tests.support.host import Hosting, found
+from tests.support.host import Host, Hosting, found, hosting
 from tests.support.pages import PAGES, ROOT, Page
 from tests.support.transcripts import differences
 from tests.support.waiting import eventually
@@ -28,6 +32,8 @@ from garrison.ipc import RemoteError
 from garrison.supervisor.cli.init import write_template
 
 STAND_INS = ROOT / "tests" / "services" / "standins"
+INSTALLED = {"PYTHONPATH": f"{ROOT / '.src'}:{STAND_INS}"}  # the stand-ins
+ONE_LOOP = pytest.mark.asyncio(loop_scope="module")  # of tests that share their counterparts
 CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
 
 GUIDE = PAGES["docs/guide/services.md"]  # run by the tests below
@@ -110,93 +116,98 @@ def test_the_moved_plugin_answers_by_its_action_and_fails_as_the_page_has_it(hos
 # --- the examples of the guide to services ----------------------------------------------------
 
 
-def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
-    """Return the guide's config, with where a test's counterparts are."""
-    return f"""{SERVICES["config.toml"]}
+@dataclass
+class Bots:
+    """A host that runs all of the guide, and its counterparts."""
+
+    running: Host
+    discord: Discord
+    server: OpenAI
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bots() -> AsyncIterator[Bots]:
+    """Run the guide's config; Discord outlives the host."""
+    async with Discord() as discord:
+        with openai() as server:
+            config = f"""{SERVICES["config.toml"]}
 [services.openai.config]
-base_url = "{openai}"
+base_url = "{server.url}"
 [services.task.config]
 steady = 0.0
 poll = 0.1
 [defaults]
 env = {{ DISCORD_STAND_IN = "{discord.path}" }}
 """
+            with hosting(config, files=FILES, env={**SECRETS, **INSTALLED}) as running:
+                yield Bots(running, discord, server)
+                await asyncio.to_thread(running.end)
+                await discord.until_left()
 
 
-def environment(**secrets: str) -> dict[str, str]:
-    """Return an environment that has the secrets, and in which the stand-ins are installed."""
-    return {**SECRETS, **secrets, "PYTHONPATH": f"{ROOT / '.src'}:{STAND_INS}"}
-
-
-@pytest.fixture
-async def discord() -> AsyncIterator[Discord]:
-    """Return Discord, which outlives the host."""
-    async with Discord() as there:
-        yield there
-
-
+@ONE_LOOP
 async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_heard(
-    host: Hosting, discord: Discord
+    bots: Bots,
 ) -> None:
     """Two bots of one class, each with its own secret: what one hears, the agent answers by the
     model, in the same channel through the same bot."""
-    with openai() as server:
-        running = host(config(discord, server.url), files=FILES, env=environment())
-        states = {name: row["state"] for name, row in running.rows().items()}
-        bundled, bots = ["chat", "agent", "mailbox", "eliza"], ["discord", "discord-eu"]
-        others = ["openai", "reminders", "task", "clock", "notification"]
-        assert states == dict.fromkeys([*bundled, *bots, *others], "running")
+    running, discord, server = bots.running, bots.discord, bots.server
+    discord.sent.clear()
+    states = {name: row["state"] for name, row in running.rows().items()}
+    bundled, platforms = ["chat", "agent", "mailbox", "eliza"], ["discord", "discord-eu"]
+    others = ["openai", "reminders", "task", "clock", "notification"]
+    assert states == dict.fromkeys([*bundled, *platforms, *others], "running")
 
-        server.script({"type": "reply", "text": "Hello, Ada!"})
-        await discord.say(ONE, 41, "I am Ada")
-        assert await discord.until_sent(1) == [Sent(ONE, 41, "Hello, Ada!")]
-        server.script({"type": "reply", "text": "Bonjour !"})
-        await discord.say(EU, 42, "Je suis Ada")
-        sent = await discord.until_sent(2)
-        assert sent[1:] == [Sent(EU, 42, "Bonjour !")]
+    before = len(server.requests())
+    server.script({"type": "reply", "text": "Hello, Ada!"})
+    await discord.say(ONE, 41, "I am Ada")
+    assert await discord.until_sent(1) == [Sent(ONE, 41, "Hello, Ada!")]
+    server.script({"type": "reply", "text": "Bonjour !"})
+    await discord.say(EU, 42, "Je suis Ada")
+    sent = await discord.until_sent(2)
+    assert sent[1:] == [Sent(EU, 42, "Bonjour !")]
 
-        await discord.say(EU, 42, "What time is it?")  # for the action, not the model
-        sent = await discord.until_sent(3)
-        assert sent[2][:2] == (EU, 42)
-        assert re.fullmatch(CLOCK, sent[2].text)
-        asked = [request["body"] for request in server.requests()]
-        assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
-        system, user = asked[0]["messages"]
-        assert re.search(CLOCK, system["content"])  # as the provider told
-        assert user == {"role": "user", "content": "I am Ada"}
+    await discord.say(EU, 42, "What time is it?")  # for the action, not the model
+    sent = await discord.until_sent(3)
+    assert sent[2][:2] == (EU, 42)
+    assert re.fullmatch(CLOCK, sent[2].text)
+    asked = [request["body"] for request in server.requests()[before:]]
+    assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
+    system, user = asked[0]["messages"]
+    assert re.search(CLOCK, system["content"])  # as the provider told
+    assert user == {"role": "user", "content": "I am Ada"}
 
-        assert await running.call("notification", "notify", "All is well") == ["discord"]
-        sent = await discord.until_sent(4)
-        assert sent[3:] == [Sent(ONE, CHANNEL, "All is well")]
+    assert await running.call("notification", "notify", "All is well") == ["discord"]
+    sent = await discord.until_sent(4)
+    assert sent[3:] == [Sent(ONE, CHANNEL, "All is well")]
 
-        for name in ("discord", "discord-eu"):
-            log = running.log(name)
-            assert 0 <= log.find("using discord.py 0.0") < log.find("logging in"), log
+    for name in ("discord", "discord-eu"):
+        log = running.log(name)
+        assert 0 <= log.find("using discord.py 0.0") < log.find("logging in"), log
 
 
-async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(
-    host: Hosting, discord: Discord
-) -> None:
+@ONE_LOOP
+async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(bots: Bots) -> None:
     """While the model is at work on what one bot heard, that bot is killed: the other answers
     meanwhile, and when it is back it says what was asked for before, and hears again."""
-    with openai() as server:
-        running = host(config(discord, server.url), files=FILES, env=environment())
-        server.script({"type": "delay", "seconds": 1.0}, {"type": "reply", "text": "One."})
-        await discord.say(ONE, 41, "I am Ada")
-        await eventually(nothing_pending(server), what="the model is at work")
-        old = running.kill("discord")
-        server.script({"type": "reply", "text": "Two."})
-        await discord.say(EU, 42, "I am Bob")
-        await discord.until_sent(2)
-        assert set(discord.sent) == {
-            Sent(ONE, 41, "One."),
-            Sent(EU, 42, "Two."),
-        }
-        running.until_reborn("discord", old)
-        server.script({"type": "reply", "text": "Three."})
-        await discord.say(ONE, 43, "Are you there?")
-        sent = await discord.until_sent(3)
-        assert sent[2] == Sent(ONE, 43, "Three.")
+    running, discord, server = bots.running, bots.discord, bots.server
+    discord.sent.clear()
+    server.script({"type": "delay", "seconds": 1.0}, {"type": "reply", "text": "One."})
+    await discord.say(ONE, 51, "I am Ada")
+    await eventually(nothing_pending(server), what="the model is at work")
+    old = running.kill("discord")
+    server.script({"type": "reply", "text": "Two."})
+    await discord.say(EU, 52, "I am Bob")
+    await discord.until_sent(2)
+    assert set(discord.sent) == {
+        Sent(ONE, 51, "One."),
+        Sent(EU, 52, "Two."),
+    }
+    running.until_reborn("discord", old)
+    server.script({"type": "reply", "text": "Three."})
+    await discord.say(ONE, 53, "Are you there?")
+    sent = await discord.until_sent(3)
+    assert sent[2] == Sent(ONE, 53, "Three.")
 
 
 def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
@@ -208,10 +219,13 @@ def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
     return condition
 
 
-async def test_each_reminder_is_sent_once(host: Hosting, discord: Discord) -> None:
+@ONE_LOOP
+async def test_each_reminder_is_sent_once(bots: Bots) -> None:
     """Also where its sender is killed; one of tomorrow waits, and one that cannot be sent is tried
     again and harms no other."""
-    running = host(config(discord), files=FILES, env=environment())
+    running, discord = bots.running, bots.discord
+    discord.sent.clear()
+    restarts = running.status("task")["restarts"]
     now = datetime.now(UTC)
     async with running.connect() as client:
         reminders, tasks = found(client, "reminders"), found(client, "task")
@@ -231,7 +245,7 @@ async def test_each_reminder_is_sent_once(host: Hosting, discord: Discord) -> No
         await eventually(lambda: _has_failed(tasks, bad))
     sent = await discord.until_sent(5)
     assert sorted(sent) == [Sent(ONE, 3, f"it is {n}") for n in range(5)]
-    assert running.status("task")["restarts"] == 0
+    assert running.status("task")["restarts"] == restarts
 
 
 async def _are(values: Callable[[], Awaitable[object]], expected: object) -> bool:
@@ -242,18 +256,23 @@ async def _has_failed(tasks: Any, task_id: str) -> bool:
     return bool((await tasks.show(task_id))["attempts"] > 0)
 
 
-async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Discord) -> None:
+async def test_openai_is_asked_by_the_real_library(host: Hosting) -> None:
     """Text, vectors and streams come from a server that speaks as OpenAI's does; pieces arrive as
     they come; what it refuses is an error that says why, and the next provider is asked, as where
     it is stopped."""
     hello = {"messages": [{"role": "user", "content": "Hello"}], "system": "Be kind"}
     with openai() as server:
-        running = host(
-            f"{config(discord, server.url)}\n[plugins.asker]\n",
-            plugins=["asker"],
-            files=FILES,
-            env=environment(),
-        )
+        config = f"""
+[plugins]
+asker = {{}}
+eliza = {{}}
+openai = {{ use = "my_openai" }}
+[services.openai]
+secrets = ["OPENAI_API_KEY"]
+config = {{ base_url = "{server.url}" }}
+"""
+        files = {"my_openai.py": FILES["my_openai.py"]}
+        running = host(config, plugins=["asker"], files=files, env=SECRETS)
         async with running.connect() as client:
             asker = found(client, "asker")
             server.script({"type": "reply", "text": "Good day."})
@@ -312,8 +331,8 @@ async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Disco
 
 
 @pytest.mark.parametrize("in_background", [False, True])
-async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
-    host: Hosting, discord: Discord, in_background: bool
+def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
+    host: Hosting, in_background: bool
 ) -> None:
     """What `start` raises, or background work that it waits for, ends it, and `status` says why."""
     code = SERVICES["my_discord.py"]
@@ -323,8 +342,14 @@ async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
         code = code.replace(login, "").replace(
             "client.connect()", 'client.start(self.runtime.get_setting("DISCORD_TOKEN"))'
         )
-    files = {**FILES, "my_discord.py": code}
-    running = host(config(discord), files=files, env=environment(DISCORD_TOKEN="bad"))
+    config = """
+[plugins]
+discord = { use = "my_discord:discord_plugin" }
+[services.discord]
+secrets = ["DISCORD_TOKEN"]
+"""
+    env = {"DISCORD_TOKEN": "bad", **INSTALLED}
+    running = host(config, files={"my_discord.py": code}, env=env)
     row = running.status("discord")
 
     assert row["state"] != "running"
@@ -379,12 +404,7 @@ async def test_the_example_of_a_test_runs(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_init_writes_runs(host: Hosting, tmp_path: Path) -> None:
     """`garrison init` writes a config and a first service that run and answer."""
     made = tmp_path / "bot"
-    subprocess.run(
-        [sys.executable, "-m", "garrison.supervisor.cli", "init", str(made)],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT / ".src")},
-        check=True,
-        capture_output=True,
-    )
+    assert run_forked(["init", str(made)], tmp_path, inherited()).returncode == 0
     files = {"hello.py": (made / "hello.py").read_text()}
     running = host((made / "config.toml").read_text(), files=files)
 

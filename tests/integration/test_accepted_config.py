@@ -115,6 +115,17 @@ async def test_a_file_that_does_not_parse_is_ignored(host: Hosting) -> None:
         assert one.run("up", "-c", other).code == 5
 
 
+def test_a_service_that_was_removed_stays_away(host: Hosting) -> None:
+    """Also where the next start finds a config that cannot be used."""
+    one = host(CONFIG.format(word="one"), ["signs", "echo"])
+    one.write("config.toml", CONFIG.format(word="one").partition("[services.echo]")[0])
+    one.write("config.toml", one.config.read_text().replace("[plugins.echo]\n", ""))
+    assert "echo removed" in one.run("apply").out
+    one.write("config.toml", "broken [")
+    die_and_up(one)
+    assert sorted(one.rows()) == ["listener", "signs"]
+
+
 async def test_a_new_service_whose_section_is_wrong_is_not_started(host: Hosting) -> None:
     """It is registered and marked; what depends on it goes on as accepted. With the section
     corrected, `restart` starts it."""
@@ -246,6 +257,10 @@ def test_status_shows_what_a_service_was_started_with(host: Hosting) -> None:
     checked = one.run("check")
     assert f"TOKEN is not the same in {source} and in the supervisor's environment" in checked.out
     assert one.run("check", "--strict").code == 5
+    one.write("s.env", "TOKEN=s3cret-2")
+    pending = one.run("diff")
+    assert (pending.out, pending.code) == (f"~ signs: secrets in {one.folder}/s.env\n", 3)
+    one.write("s.env", "TOKEN=s3cret-1")
 
     more = '[services.second]\nplugin = "signs"\ntype = "signs"\ndepends_on = ["signs"]\n'
     text = config.format(word="two", more=more).replace("= 5", "= 6").replace("LEVEL", "MORE")

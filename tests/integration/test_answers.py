@@ -3,13 +3,15 @@ count: each message has one answer, in order."""
 
 import asyncio
 import itertools
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, found, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 CONFIG = """
@@ -30,13 +32,6 @@ use = "garrison.workers.services.agent:plugin"
 
 NUMBERS = itertools.count(1)
 SORRY = "Sorry, I cannot answer just now."
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests; each has channels of its own."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +90,19 @@ def kill(host: Host, *names: str) -> None:
     for name, old in killed:
         host.until_reborn(name, old)
         host.ask("reset", name)
+
+
+def history(host: Host, fake: FakePlatform) -> str:
+    """Return what happened last, for a failure: what was said, and the host's events."""
+    said = [
+        f"{one.at:.3f} {one.channel} {'bot' if one.bot else 'person'} {one.text} {one.reply_to}"
+        for one in fake.read()[-40:]
+    ]
+    happened = [
+        f"{one['time']} {one['event']} {one['service']} {one['data']}" for one in host.events()
+    ]
+    now = f"{time.monotonic():.3f} is {time.strftime('%H:%M:%S', time.gmtime())}"
+    return "\n".join([now, *said, *happened[-60:]])
 
 
 @pytest.mark.usefixtures("gate")
@@ -158,6 +166,28 @@ def test_a_message_without_an_answer_is_told_so(host: Host, fake: FakePlatform) 
     assert fake.counts().faults == {}
 
 
+@pytest.mark.usefixtures("gate")
+def test_a_message_that_is_given_up_keeps_its_place(host: Host, fake: FakePlatform) -> None:
+    """The agent was killed twice while it answered it. The platform says so before the next answer
+    of the room, also if it is told late."""
+    first, second = question("hold"), question("hello")
+    fake.say("given up", first)
+    fake.say("given up", second)
+    until_begun(host, f"model {first}")
+    kill(host)
+    until(lambda: deeds(host).count(f"model {first}") == 2, what="it is answered again")
+    given_up = len(host.events("mail.dead"))
+    platform = host.kill("fakechat", signal.SIGSTOP)
+    try:
+        kill(host)
+        until(lambda: len(host.events("mail.dead")) > given_up, what="it is given up")
+    finally:
+        os.kill(platform, signal.SIGCONT)
+    fake.until_answered()
+
+    assert fake.answers("given up") == [SORRY, f"[{second.partition(' ')[0]}.1/1]"]
+
+
 def test_a_damaged_record(host: Host, fake: FakePlatform) -> None:
     """It is set aside; what may have been said is not said again."""
     fake.fault("send", "stall", seconds=1.0)
@@ -183,4 +213,4 @@ def test_killed_at_any_time(host: Host, fake: FakePlatform, victims: list[str]) 
         pause(drawn.uniform(0, 0.05))
         kill(host, *victims)
 
-    assert fake.until_answered().faults == {}
+    assert fake.until_answered().faults == {}, history(host, fake)

@@ -81,6 +81,10 @@ async def test_use_is_counted_for_whom_it_was(host: Host, server: ModelServer) -
         host.ask("restart", "openai")
         (again,) = [one for one in await openai.usage() if one["person"] == "ada"]
         assert again == row
+        day = (await openai.usage_by_day())[-1]
+        assert (day["requests"], day["tokens_in"], day["cost"]) == (1, 7, pytest.approx(0.0037))
+        offers = [one for one in await agent.models() if one["service"] == "openai"]
+        assert {one["passed_over_s"] for one in offers} == {None}
         await until_shown(host, "openai", "cost", 0.0037)
         assert await openai.forget_person("test", "ada") == {"usage": 1}
         assert [one for one in await openai.usage() if one["person"] == "ada"] == []

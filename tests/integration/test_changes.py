@@ -149,6 +149,24 @@ def test_what_cannot_be_applied_changes_nothing(one: Host) -> None:
     assert pids(one) == before
 
 
+@pytest.mark.parametrize("verb", ["apply", "diff"])
+def test_a_wrong_setting_is_a_problem_and_no_change(host: Hosting, verb: str) -> None:
+    """Also of a plugin that was read before: `diff` finds what `check` and `apply` would refuse."""
+    one = host("[plugins.mailbox]\n", [])
+    one.write("config.toml", "[plugins.mailbox]\n[services.mailbox.config]\nmax_attempts = 0\n")
+    ran = one.run("diff", json=True)
+    assert (ran.code, ran.data["services"]) == (3, [])
+    assert "config.toml:3: services.mailbox.config.max_attempts" in ran.data["problems"][0]
+    applied = one.run("apply")
+    assert (applied.code, applied.out.splitlines()[0]) == (1, "nothing was applied")
+    assert "max_attempts" in one.status("mailbox")["config_rejected"]
+    one.write("config.toml", "[plugins.mailbox]\n")
+    assert one.run(verb).out in {"nothing was pending\n", "nothing is pending\n"}
+    assert one.status("mailbox")["config_rejected"] is None  # also where nothing else changed
+    one.write("config.toml", "[plugins.mailbox]\n[services.mailbox.config]\nmax_attempts = 7\n")
+    assert pending(one) == {"mailbox": ("changed", ["config.max_attempts"])}
+
+
 def test_what_fails_half_way_says_what_was_done(one: Host) -> None:
     """The exit code is 1, and the rest stays pending."""
     text = CONFIG.replace("[plugins.steady]\n", "") + '[services.bad]\nplugin = "echo"\n'
@@ -171,7 +189,8 @@ def test_a_hangup_applies(one: Host) -> None:
     """SIGHUP to a supervisor without a terminal."""
     one.write("config.toml", CONFIG + NEW)
     os.kill(one.pid, 1)
-    until(lambda: "third" in one.rows())
+    outcome = until(lambda: one.events("config.applied") or one.events("config.not_applied"))
+    assert outcome[0]["data"]["done"] == "third added", outcome
     one.wait_for("third", "running")
 
 
@@ -180,8 +199,25 @@ def test_status_marks_what_is_pending(one: Host) -> None:
     assert "pending" not in one.run("status").out
     one.write("config.toml", CONFIG.replace("[plugins.steady]\n", "") + "grace = 3.0\n" + NEW)
     mark = "! pending: steady (gone), second (changed), third (new); see garrison --home "
-    assert mark in one.run("status").out
-    assert "! pending: second (changed); see" in one.run("status", "second").out
+    assert mark in " ".join(one.run("status").out.split())  # a line is wrapped
+    assert "! pending: second (changed); see" in " ".join(one.run("status", "second").out.split())
     assert "pending" not in one.run("status", "echo").out
     (first, *_) = one.run("status", json=True).data["pending"]
     assert first == {"name": "steady", "change": "gone", "details": []}
+
+
+def test_status_shows_what_no_plugin_has_to_be_read_for(one: Host) -> None:
+    """Services of new plugins, keys of the host, and what of the config on disk cannot be used,
+    until it is corrected: also what was rejected at a restart."""
+    new = '[plugins.ailing]\n[plugins.other]\nuse = "other"\n[services.ill]\nplugin = "ailing"\n'
+    one.write("config.toml", "[host]\nlog_files = 9\n" + CONFIG + new)
+    mark = "! pending: ill (new), other (new), [host] log_files; see"
+    assert mark in " ".join(one.run("status").out.split())
+    one.write("config.toml", CONFIG + "greace = 3.0\n" + new)
+    assert "! config on disk cannot be used: " in one.run("status").out
+    assert one.run("restart", "second").code != 0
+    shown = one.run("status").out
+    assert ("! config rejected: " in shown, "on disk" in shown) == (True, False)
+    one.write("config.toml", CONFIG + new)
+    data = one.run("status", json=True).data
+    assert (data["supervisor"]["config_rejected"], data["problems"]) == ([], [])

@@ -201,7 +201,7 @@ def test_status_has_the_promised_fields(running: Host) -> None:
     """All of these for each service, under `supervisor` and `services`; an unreadable plugin is
     one failed row under its NAME."""
     data = running.run("status", json=True).data
-    assert set(data) == {"supervisor", "services", "pending"}
+    assert set(data) == {"supervisor", "services", "pending", "pending_host", "problems"}
     rows = {row.name: row for row in msgspec.convert(data["services"], list[Row])}
     assert set(rows) == {"echo", LONG, "refuses", "hangs", "asleep", "crash", "broken"}
     assert rows["echo"].state == "running"
@@ -393,6 +393,7 @@ def test_start_stop_and_restart_return_when_it_is_done(running: Host) -> None:
     assert running.run("stop", "asleep").out == "asleep is stopped\n"
     assert running.status("asleep")["pid"] is None
     assert running.run("wait", "asleep", "--for", "stopped").code == 0
+    assert running.run("reset", "asleep").out == "asleep is stopped; its restart count is 0\n"
     assert running.run("reset", "asleep", json=True).data["services"] == {"asleep": "stopped"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from tests.support.examples import examples
 from tests.support.postgres import NEEDS_POSTGRES, postgres
 from tests.support.stores import Opened, StoreRunner
 from tests.support.task_queries import queries, task_lists
@@ -43,6 +44,18 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Store
         return
     with postgres() as server:
         yield StoreRunner(server.url)
+
+
+# --- commits whose outcome is not known -----------------------------------------------------
+
+
+def test_a_transaction_that_the_store_does_not_know_has_not_committed(run: StoreRunner) -> None:
+    """A server that crashed before it had written any of it says "in the future"."""
+
+    async def scenario(stores: Opened) -> bool:
+        return await stores.database.engine.committed(str(2**40 + 5))
+
+    assert not run(scenario)
 
 
 # --- people -------------------------------------------------------------------------------
@@ -339,17 +352,17 @@ def test_queries_of_tasks_in_pages(run: StoreRunner) -> None:
 
 def test_queries_mean_the_same_as_in_python(run: StoreRunner) -> None:
     """Of generated tasks and queries; the property test tries more of them on a file."""
-    examples: list[tuple[list[Task], dict[str, Any]]] = []
+    tried: list[tuple[list[Task], dict[str, Any]]] = []
 
-    @settings(database=None, max_examples=60, deadline=None)
+    @settings(database=None, max_examples=examples(60), deadline=None)
     @given(task_lists(), queries())
     def collect(stored: list[Task], params: dict[str, Any]) -> None:
-        examples.append((stored, params))
+        tried.append((stored, params))
 
     collect()
 
     async def scenario(stores: Opened) -> None:
-        for stored, params in examples:
+        for stored, params in tried:
             agent, query = run.agent(), TaskQuery.parse(params)
             for task in stored:
                 await stores.tasks.create(agent, task)

@@ -36,11 +36,23 @@ HEAD = (
     "upgrade_pending",
     "pid_namespace",
     "not_preloaded",
+    "nodes",
+    *("disk", "disk.folder", "disk.free_bytes", "disk.limit_bytes", "disk.low"),
 )
 # What a service was started with has a place for each of its settings.
 ADDED_WITH = re.compile(r"(\.started(?:_with)?|\.differs|\.secrets)\b.*")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".check.data.longest_stop",
+    ".check.data.files[]",
+    ".check.data.files",
+    ".check.data.overridden",
+    ".status.data.supervisor.config_paths",
+    ".status.data.supervisor.config_paths[]",
+    ".status NAME.data.supervisor.config_paths",
+    ".status NAME.data.supervisor.config_paths[]",
+    ".up.data.supervisor.config_paths",
+    ".up.data.supervisor.config_paths[]",
+    *(f".{v}.data.{key}" for v in STATUS[:2] for key in ("pending_host", "problems")),
     ".status.data.pending",
     ".status NAME.data.pending",
     ".check.data.would_not_start",
@@ -49,12 +61,14 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.stopping",
     ".orders.json.numbers",
     ".orders.json.numbers.crash",
+    ".orders.json.paused",
+    ".orders.json.pauses",
     ".living.json.services[].started",
     *(
         f".status NAME.data.services[].{key}"
         for key in (
-            *("bound_by", "dependents", "differs", "gate", "held_up_by", "secrets"),
-            "started_with",
+            *("bound_by", "dependents", "differs", "gate", "held_up_by", "order", "secrets"),
+            *("command", "started_with", "direct_from", "direct_to"),
         )
     ),
     ".living.json.plugins.agent.services[].mail_window",
@@ -63,6 +77,8 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".mail.data.damaged_count",
     ".mail.data.damaged_messages",
     ".living.json.services[].manifest.attributes",
+    ".living.json.services[].manifest.serves_paused",
+    ".living.json.plugins.mailbox.services[].serves_paused",
     ".living.json.services[].manifest.models[].counts",
     ".living.json.plugins.eliza.services[].models[].counts",
     *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
@@ -70,13 +86,21 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     *(
         f".{v}.data.services[].{key}"
         for v in (*STATUS, "restart", "start")
-        for key in ("config_rejected", "link", "threads", "warnings")
+        for key in (
+            *("config_rejected", "link", "node", "python", "threads", "warnings"),
+            *("paused", "paused_by", "paused_since", "paused_why", "reload"),
+        )
     ),
     # The mailbox and the agent export what they hold of a person.
     *(f".living.json.plugins.{name}.services[].methods[].stream" for name in ("agent", "mailbox")),
     ".living.json.plugins.mailbox.services[].methods[].idempotent",
     # Bundled plugins preload their own modules.
     *(f".living.json.plugins.{name}.preload[]" for name in ("agent", "chat", "eliza", "mailbox")),
+    *(
+        f".events[].data<order.given>{key}"
+        for key in (".data", ".data.names", ".data.uid", ".data.user", ".data.verb")
+    ),
+    *(f".events[].data<order.given>.{key}" for key in ("event", "n", "service", "time")),
     *(
         f".events[].data<preload.done>{key}"
         for key in (

@@ -132,7 +132,7 @@ async def test_sys_exit_with_a_text_keeps_it(running: Host) -> None:
             text = f"end {number}: the disk is gone"
             pid = running.status("bot")["pid"]
             calling = getattr(found(client, "bot"), method)(text)
-            running.until_reborn("bot", pid)
+            await asyncio.to_thread(running.until_reborn, "bot", pid)  # the loop sends the call
             await asyncio.gather(calling, return_exceptions=True)
             death = running.status("bot")["deaths"][0]
             assert death["cause"] == f"an exception ended it: {text}", method
@@ -144,6 +144,6 @@ async def test_sys_exit_with_a_number_is_the_exit_code(running: Host) -> None:
     pid = running.status("bot")["pid"]
     async with running.connect() as client:
         calling = found(client, "bot").leave(3)
-        running.until_reborn("bot", pid)
+        await asyncio.to_thread(running.until_reborn, "bot", pid)
         await asyncio.gather(calling, return_exceptions=True)
     until(lambda: "code 3" in running.status("bot")["deaths"][0]["cause"])

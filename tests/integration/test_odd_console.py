@@ -1,17 +1,18 @@
 """Standard streams that are closed, full or not read: the console is never worth the host."""
 
 import sys
+from pathlib import Path
 
-from tests.support.host import Hosting
+from tests.support.commands import ForkedProcess
+from tests.support.host import Host, Hosting
 from tests.support.proc import descriptors
-from tests.support.waiting import SOON
+from tests.support.waiting import PATIENCE, SOON
 
 CONFIG = """
 [plugins.echo]
 [services.echo]
 """
 CLOSED = ("sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh")
-FULL = ("sh", "-c", 'exec "$@" >/dev/full 2>/dev/full', "sh")
 NOT_READ = """
 import os, sys
 kept, full = os.pipe()  # this process has the reading end, and never reads
@@ -50,18 +51,30 @@ def test_output_that_is_not_read(host: Hosting) -> None:
     assert running.end(timeout=SOON) == 0
 
 
+def in_full(running: Host, *words: str) -> int:
+    """Return the exit code of a command that can write nothing."""
+    with Path("/dev/full").open("rb") as nothing, Path("/dev/full").open("wb") as full:
+        words = ("--home", str(running.home), *words)
+        standard = (nothing.fileno(), full.fileno(), full.fileno())
+        return ForkedProcess(words, running.folder, running.environ, standard).wait(PATIENCE)
+
+
+def in_closed(running: Host, *words: str) -> int:
+    """Return the exit code of a command without standard streams."""
+    running.prefix = CLOSED
+    return running.run(*words).code
+
+
 def test_commands_without_room_for_their_output(host: Hosting) -> None:
     """What was done is done, whatever became of its output; what shows something has failed."""
     running = host(CONFIG, ["echo"], up=False)
-    config = ("-c", str(running.config))
-    for streams in (FULL, CLOSED):
-        running.prefix = streams
-        assert running.run("up", "--detach", *config).code == 0
+    for run in (in_full, in_closed):
+        assert run(running, "up", "--detach", "-c", str(running.config)) == 0
         head = running.head()
         assert head is not None
         assert head["settled"]
-        assert running.run("restart", "echo").code == 0
-        assert running.run("status").code == 1
-        assert running.run("down").code == 0
+        assert run(running, "restart", "echo") == 0
+        assert run(running, "status") == 1
+        assert run(running, "down") == 0
     running.prefix = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
     assert "could not be written: No space left" in running.run("version").err

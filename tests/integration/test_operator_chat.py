@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.external
@@ -26,13 +26,6 @@ use = "steady"
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests; each has channels of its own."""
-    with fake_platform() as platform:
-        yield platform
-
-
-@pytest.fixture(scope="module")
 def host(fake: FakePlatform) -> Iterator[Host]:
     """Run one host for them: there is no agent, and no mailbox."""
     with hosting(CONFIG.format(fake=fake.path), ["fakeplatform", "steady"]) as running:
@@ -51,7 +44,7 @@ def ask(fake: FakePlatform, channel: str, text: str, author: str = "ada") -> str
 def test_what_is_read_is_answered_at_once(host: Host, fake: FakePlatform) -> None:
     """Also where only mentions are passed on."""
     assert ask(fake, "read", "/services").splitlines()[0] == "2 of 2 run."
-    assert ask(fake, "read", "!why steady").startswith("steady: runs, ")
+    assert ask(fake, "read", "!why steady").startswith("steady runs, for ")
     assert "```" in ask(fake, "read", "/logs fakeplatform")
     assert ask(fake, "read", "/why steadi").endswith("Did you mean steady?")
     assert ask(fake, "read", "/restart").startswith("Write /restart")
@@ -91,16 +84,14 @@ def test_a_refused_order_is_not_carried_out(host: Host, fake: FakePlatform) -> N
 
 
 def test_pause_and_resume(host: Host, fake: FakePlatform) -> None:
-    """A paused service stays stopped."""
+    """A paused service runs and takes nothing, as by the command line."""
     ask(fake, "pause", "/pause steady")
-    assert ask(fake, "pause", "/yes").startswith("steady is stopped.")
-    assert host.status("steady")["state"] == "stopped"
-    assert ask(fake, "pause", "/services").splitlines()[:2] == [
-        "1 of 2 run.",
-        "steady: stopped: stopped by order",
-    ]
-    assert ask(fake, "pause", "/resume steady") == "steady runs."
-    assert host.status("steady")["state"] == "running"
+    assert ask(fake, "pause", "/yes").startswith("steady is paused.")
+    row = host.status("steady")
+    assert (row["state"], row["paused"], row["paused_by"]) == ("running", True, PLATFORM)
+    assert "steady: is paused, " in ask(fake, "pause", "/services")
+    assert ask(fake, "pause", "/resume steady").startswith("steady takes calls")
+    assert host.status("steady")["paused"] is False
 
 
 def test_the_platform_itself_is_restarted_after_its_answer(host: Host, fake: FakePlatform) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.external
@@ -28,13 +28,6 @@ socket = "{fake}"
 [plugins.steady]
 use = "steady"
 """
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")

@@ -141,10 +141,10 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
 async def test_if_a_model_dies_the_next_provider_answers(running: Host) -> None:
     """A provider of lower priority answers in its place, without a wait for the restart."""
     async with running.connect() as client:
+        before = {name: running.status(name)["pid"] for name in ("words", "words-2")}
         assert await asker(client).model("TEXT_LARGE", "die") == "plain: die"
-        # words and words-2 have both died of it
-        running.wait_for("words", "running")
-        running.wait_for("words-2", "running")
+        for name, pid in before.items():  # both have died of it
+            running.until_reborn(name, pid)
 
 
 async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None:

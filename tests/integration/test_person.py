@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.host import Host, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 CONFIG = """
@@ -24,13 +24,6 @@ env = {{ FAKE = "{fake}" }}
 """
 SECRET = "my sister lives in Ghent"
 STORES = ("answers.db", "memory.db", "mailbox.db", "platform.db")
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run a platform."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")

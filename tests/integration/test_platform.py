@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, found, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until_true
 
 from garrison.workers.platform.platform import HOOKS
@@ -41,13 +41,6 @@ use = "fakechat:answerer"
 
 ROUNDS = 2  # for each victim
 WORDS = (f"q{number}" for number in itertools.count(1))
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests; each has channels of its own."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")

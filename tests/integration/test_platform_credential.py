@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.host import Host, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 from garrison.ipc import OrderFailed
@@ -38,13 +38,6 @@ lock = credential_lock.take(sys.argv[1])
 print(lock is not None, flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +121,7 @@ def test_a_restart_gets_its_own_credential_back(host: Host) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_lock_spans_users() -> None:
     """The holder's pid and user are known where its files cannot be read."""
-    secret = "another token, 77aa"
+    secret = f"another token, {os.getpid()}"
     command = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable)
     with subprocess.Popen([*command, "-c", HOLD, secret], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -146,17 +139,19 @@ def test_the_lock_spans_users() -> None:
 
 def test_the_lock_does_not_outlive_its_descriptor_nor_tell_the_secret() -> None:
     """It is not inherited by programs, and its name is an HMAC."""
-    lock = credential_lock.take("s3cret, 91")
+    secret = f"s3cret of {os.getpid()}"
+    lock = credential_lock.take(secret)
     assert lock is not None
     with lock:
         assert not os.get_inheritable(lock.fileno())
-        assert "s3cret" not in Path("/proc/net/unix").read_text()
-    assert credential_lock.holder_of("s3cret, 91") is None
+        assert secret.encode() not in Path("/proc/net/unix").read_bytes()  # names have any bytes
+    assert credential_lock.holder_of(secret) is None
 
 
 def test_a_holder_that_does_not_answer_is_one() -> None:
     """A stopped process keeps its credential."""
-    lock = credential_lock.take("s3cret, 92")
+    secret = f"s3cret that is held by {os.getpid()}"
+    lock = credential_lock.take(secret)
     assert lock is not None
     asking: list[socket.socket] = []
     with lock:
@@ -165,10 +160,10 @@ def test_a_holder_that_does_not_answer_is_one() -> None:
             one.setblocking(False)
             asking.append(one)
             try:
-                one.connect(credential_lock.socket_name("s3cret, 92"))
+                one.connect(credential_lock.socket_name(secret))
             except BlockingIOError:
                 break
-        holder = credential_lock.holder_of("s3cret, 92")
+        holder = credential_lock.holder_of(secret)
     for one in asking:
         one.close()
 

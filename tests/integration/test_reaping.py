@@ -42,7 +42,7 @@ def test_orphans_that_appear_while_children_are_started(running: Host) -> None:
     pid = asyncio.run(running.call("orphans", "leave_many", 120, 12))
     until(lambda: not any(map(alive, children(pid))))
     assert sample_quickly(pid).processes == 1
-    until(lambda: not children(pid), LATE_S, "nothing is left below it")
+    until(lambda: not children(pid), what="nothing is left below it")
     assert running.status("orphans")["restarts"] == 0
 
 

@@ -105,6 +105,7 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
         config(services, sources),
         ["keeper", "echo"],
         env=env | {"CREDENTIALS_DIRECTORY": str(credentials)},
+        forked=False,  # a forked launcher has the memory of what forked it
     )
     assert {name for name in WELL if running.status(name)["state"] != "running"} == set()
     for name in ILL:
@@ -239,7 +240,7 @@ def test_an_open_file_is_refused_with_what_to_do(host: Hosting, tmp_path: Path) 
 
 async def test_a_setting_that_is_not_granted_is_named_in_status(host: Hosting) -> None:
     """With the line to add; its value is nowhere in the worker."""
-    running = host("[plugins.echo]\n", ["echo"], env={"LOOSE_TOKEN": "cAn4ry"})
+    running = host("[plugins.echo]\n", ["echo"], env={"LOOSE_TOKEN": "cAn4ry"}, forked=False)
     assert await running.call("echo", "setting", "LOOSE_TOKEN") is None
     expected = (
         "LOOSE_TOKEN is set for the supervisor, but this service is not granted it; "

@@ -60,7 +60,8 @@ FILES = {"filed.env": f"# for one service\nFILED='{FROM_FILE}'\nexport PLAIN=yes
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
     """Run services of every kind."""
-    with hosting(CONFIG, ["echo", "signs"], FILES, ENV) as host:
+    # A forked launcher would have the secrets in its memory, of what forked it.
+    with hosting(CONFIG, ["echo", "signs"], FILES, ENV, forked=False) as host:
         yield host
 
 
@@ -366,25 +367,36 @@ async def test_config_fills_the_services_class(client: Client) -> None:
     assert await found(client, "signs").word() == "spoken"
 
 
-@pytest.mark.parametrize(
-    ("config", "line", "key", "problem"),
-    [
-        ("[services.signs.config]\nword = 3", 3, "services.signs.config.word", "expected str"),
-        ("[services.signs.config]\nwrod = 'x'", 3, "services.signs.config.wrod", "'word'"),
-        ("[services.signs]\nconfig.inner.a = 'x'", 3, "services.signs.config.inner", "int"),
-        ("[plugins.signs.config]\nfile = 3", 3, "plugins.signs.config.file", "expected str"),
-    ],
-)
+NO_FIT = [  # sections of a config, and what is reported: line, key, problem
+    ("[services.signs.config]\nword = 3", 3, "services.signs.config.word", "expected str"),
+    ("[services.signs.config]\nwrod = 'x'", 3, "services.signs.config.wrod", "'word'"),
+    ("[services.signs]\nconfig.inner.a = 'x'", 3, "services.signs.config.inner", "int"),
+    ("[plugins.signs.config]\nfile = 3", 3, "plugins.signs.config.file", "expected str"),
+]
+
+
+def with_config(config: str) -> str:
+    """Return the config of a host whose service `signs` has these values."""
+    return f"[plugins.signs]\n{config}\n[plugins.echo]\n"
+
+
+def test_a_config_value_that_does_not_fit_is_found_by_check(host: Hosting) -> None:
+    """It is reported with file, line and key."""
+    one = host("", ["signs", "echo"], up=False)
+    for config, line, key, problem in NO_FIT:
+        one.write("config.toml", with_config(config))
+        checked = one.run("check")
+        assert checked.code == 5
+        for part in (f"config.toml:{line}", key, problem):
+            assert part in checked.err + checked.out
+
+
+@pytest.mark.parametrize(("config", "line", "key", "problem"), [NO_FIT[0], NO_FIT[3]])
 def test_a_config_value_that_does_not_fit_fails_that_service_alone(
     host: Hosting, config: str, line: int, key: str, problem: str
 ) -> None:
-    """It is reported with file, line and key by `status` and `check`, and no process starts."""
-    one = host(f"[plugins.signs]\n{config}\n[plugins.echo]\n", ["signs", "echo"], up=False)
-    checked = one.run("check")
-    assert checked.code == 5
-    for part in (f"config.toml:{line}", key, problem):
-        assert part in checked.err + checked.out
-    one.up()
+    """It is reported with file, line and key by `status`, and no process starts."""
+    one = host(with_config(config), ["signs", "echo"])
     row = one.status("signs")
     assert (row["state"], row["generation"]) == ("failed", 0)
     for part in (f"config.toml:{line}", key, problem):

@@ -151,7 +151,7 @@ def test_a_shell_completes_names_methods_and_verbs(host: Hosting) -> None:
         out = one.run(home=False, env=env).out
         return {line.partition(",")[2] for line in out.splitlines() if line}
 
-    assert completed("rest") == {"restart"}
+    assert completed("resta") == {"restart"}
     for verb in ("status", "restart", "logs", "events", "deaths", "call", "wait", "chaos"):
         assert completed(verb, "ec") == {"echo"}, verb
     assert {"echo", "add"} <= completed("call", "echo", "")

@@ -11,18 +11,17 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
-from tests.support.host import LONG_GRACE, ROOT, Host, hosting
-from tests.support.proc import alive
+from tests.support.host import LONG_GRACE, Host, hosting
+from tests.support.proc import alive, children
+from tests.support.public_python import public_python
 from tests.support.waiting import until
 
-from garrison.supervisor.processes.users import Account, access_problem
+from garrison.supervisor.processes.users import Account
 from garrison.workers import with_timeout
 from garrison.workers.process.sandbox import KEYCTL
 
@@ -56,34 +55,6 @@ user = "{NAMED}"
 plugin = "spy"
 type = "spy"
 """
-
-
-def _usable(python: str, path: str) -> bool:
-    version = "{}.{}".format(*sys.version_info[:2])
-    code = f"import os, sys, zmq, msgspec; assert sys.version.startswith('{version}'); "
-    code += "print(os.path.dirname(os.__file__), os.path.dirname(zmq.__file__), sep='\\n')"
-    try:
-        done = subprocess.run(
-            [python, "-c", code],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-            check=False,
-        )
-    except OSError:
-        return False
-    folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(access_problem(folder, ORDINARY, 5) for folder in folders)
-
-
-def public_python() -> tuple[str, str]:
-    """Return a Python, and its PYTHONPATH, that every user can run; skip where there is none."""
-    source = str(ROOT / ".src")
-    packages = str(Path(zmq.__file__).parent.parent)
-    for python, path in ((sys.executable, source), ("/usr/bin/python3", f"{source}:{packages}")):
-        if _usable(python, path):
-            return python, path
-    pytest.skip(f"{sys.executable} and its libraries are closed to other users")
 
 
 Making = Callable[..., Host]
@@ -163,6 +134,30 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
     assert [host.status(name)["uid"] for name in ("one", "plain")] == [ONE, None]
     assert f"user       {ONE}" in host.run("status", "one").out
     assert plain["HOME"] == os.environ.get("HOME")
+
+
+def test_a_plain_command_runs_as_its_services_user(users: Making) -> None:
+    """With its ids, and its secret; `check` says where the user may not run the program."""
+    config = f"""{LONG_GRACE}
+[services.shown]
+command = ["sh", "-c", "echo as $(id -u) in $HOME with ${{TOKEN:+a token}}; sleep 1000"]
+ready = "line: as"
+user = {ONE}
+secrets = ["TOKEN"]
+[services.closed]
+command = ["./closed"]
+user = {ONE}
+autostart = false
+"""
+    host = users(config, up=False)
+    host.write("closed", "#!/bin/sh\n").chmod(0o700)
+    (warning,) = host.run("check", "-c", str(host.config), json=True).data["would_not_start"]
+    assert f"services.closed.command: closed would not start: user {ONE} cannot read" in warning
+    host.up()
+    home = host.home / "state" / "services" / "shown"
+    assert f"as {ONE} in {home} with a token" in host.log("shown")
+    (command,) = children(host.status("shown")["pid"])
+    assert Path(f"/proc/{command}").stat().st_uid == ONE
 
 
 async def test_calls_restarts_and_locks_work(users: Making) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.host import Host, Ran, hosting
-from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
 SLOW = "Too many messages: please wait a moment."
@@ -45,13 +45,6 @@ async def gate(runtime: object, memory: Memory) -> str | Refusal | None:
 
 plugin = Plugin("guard", gate=gate, providers=[Provider("WEATHER", get=lambda: "It rains.")])
 '''
-
-
-@pytest.fixture(scope="module")
-def fake() -> Iterator[FakePlatform]:
-    """Run one platform for all tests; each has rooms and people of its own."""
-    with fake_platform() as platform:
-        yield platform
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from msgspec import Raw
 from tests.support.examples import examples
 
 from garrison.ipc import messages
-from garrison.ipc.calls import Calls, OpenCall, Outcome
+from garrison.ipc.call_state import OpenCall, Outcome
+from garrison.ipc.calls import Calls
 from garrison.ipc.errors import (
     CallError,
     CallTimeout,

@@ -15,7 +15,7 @@ from tests.support.examples import examples
 from garrison.ipc import CallError, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.workers import RetryLater
 from garrison.workers.services.mailbox import lane_queue, lane_rows, plain_queue, schema
-from garrison.workers.services.mailbox.checksums import DEAD, Message
+from garrison.workers.services.mailbox.checksums import DEAD, STORED, Message
 from garrison.workers.services.mailbox.lane_queue import Stage
 from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
 from garrison.workers.services.mailbox.retry import Decision, DeliveryLimits, Outcome, decide
@@ -25,7 +25,7 @@ NAMES = (
     *("post", "execute", "report", "pump") * 8,
     *("ack", "fail", "later") * 4,
     *("die", "drop", "wait", "refuse", "replay") * 3,
-    *("overload", "restart"),
+    *("overload", "restart", "told"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 11)), min_size=60, max_size=150)
 
@@ -40,12 +40,15 @@ class Model:
         self.seq, self.now, self.generation = 0, 1_000.0, 1
         self.posted: set[str] = set()
         self.gone: dict[str, str] = {}  # by id: "acknowledged" or "dropped"
+        self.notices: list[str] = []  # lanes, of notices on disk
         self.restart()
 
     def restart(self) -> None:
         """Begin again with what is on disk: what was not written is lost."""
         self.queue = ReceiverQueue("bot")
         self.queue.window = self.window
+        for lane in self.notices:
+            self.queue.lanes.begin_notice(lane)
         self.pending: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = []
         self.executed: list[tuple[Callable[[Any], Any], Any]] = []
         self.calls: dict[str, Message] = {}  # under way, by id
@@ -73,7 +76,7 @@ class Model:
             "ORDER BY seq",
             (state, lane),
         )
-        names = Message.__struct_fields__
+        names = STORED
         return [Message(**dict(zip(names, row, strict=True))) for row in found]
 
     def next_seq(self) -> int:
@@ -127,6 +130,7 @@ class Model:
         assert message.id not in self.calls
         assert self.gone.get(message.id) != "acknowledged", "handled twice"
         if message.lane is not None:
+            assert message.lane not in self.notices, "before the notice"
             before = [one.seq for one in self.rows(0, message.lane) if one.seq < message.seq]
             assert not before, "out of order"
             assert all(one.lane != message.lane for one in self.calls.values())
@@ -151,7 +155,7 @@ class Model:
             case Outcome.ACKNOWLEDGE:
                 self.remove(message, lambda at: self.acknowledge(at, message))
             case Outcome.DEAD_LETTER:
-                self.remove(message, lambda at: schema.update(at, decision.message))
+                self.remove(message, lambda at: self.give_up(at, decision.message))
             case Outcome.REDELIVER:
                 self.queue.put_back(decision.message)
             case Outcome.RETRY:
@@ -162,14 +166,36 @@ class Model:
         self.gone[message.id] = "acknowledged"
         schema.acknowledge(at, message, b"", self.now)
 
-    def remove(self, message: Message, operation: Callable[[sqlite3.Cursor], object]) -> None:
+    def give_up(self, at: sqlite3.Cursor, message: Message) -> bool:
+        """Note a dead letter; return whether its lane waits for a notice."""
+        is_notifying = schema.update(at, message) and message.lane is not None
+        if is_notifying:
+            self.notices.append(str(message.lane))
+        return is_notifying
+
+    def told(self, number: int) -> None:
+        """A notice is handled."""
+        if not self.notices:
+            return
+        queue, lane = self.queue, self.notices[number % len(self.notices)]
+
+        def end(_: sqlite3.Cursor) -> bool:
+            is_there = lane in self.notices
+            if is_there:
+                self.notices.remove(lane)
+            return is_there
+
+        self.submit(end, lambda is_there: queue.lanes.end_notice(lane) if is_there else None)
+
+    def remove(self, message: Message, operation: Callable[[sqlite3.Cursor], Any]) -> None:
         queue, now, lane = self.queue, self.now, message.lane
 
-        def remove(at: sqlite3.Cursor) -> Message | None:
-            operation(at)
-            return None if lane is None else lane_rows.first(at, "bot", lane, now)
+        def remove(at: sqlite3.Cursor) -> tuple[Message | None, bool]:
+            is_notifying = operation(at) is True
+            following = None if lane is None else lane_rows.first(at, "bot", lane, now)
+            return following, is_notifying
 
-        self.submit(remove, lambda following: queue.remove(message, following, now))
+        self.submit(remove, lambda found: queue.remove(message, found[0], now, found[1]))
 
     def retry(self, decision: Decision) -> None:
         queue, message = self.queue, decision.message
@@ -217,7 +243,7 @@ class Model:
             queue.lanes.reread()
 
         queue = self.queue
-        self.submit(lambda at: schema.replay(at, None, self.next_seq), reread)
+        self.submit(lambda at: schema.replay(at, None, None, self.next_seq), reread)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -252,6 +278,8 @@ class Model:
                 self.drop(number)
             case "replay":
                 self.replay()
+            case "told":
+                self.told(number)
             case "wait":
                 self.wait(number / 2)
             case "restart":
@@ -271,8 +299,9 @@ class Model:
         assert lanes._bytes == sum(head.size for head in ready if head is not None)
         if not self.pending and not self.executed:
             waiting = {message.id for message in self.rows(0)}
-            assert self.queue.suspects <= waiting, "a suspect that is gone stops the others"
-            assert self.queue.begun <= waiting, "memory is not bounded"
+            there = waiting | set(self.calls)  # what was dropped in delivery goes on
+            assert self.queue.suspects <= there, "a suspect that is gone stops the others"
+            assert self.queue.begun <= there, "memory is not bounded"
 
     def drain(self) -> None:
         """Deliver what is left; each round delivers something, or time passes."""
@@ -283,6 +312,9 @@ class Model:
             self.pump()
             due = self.queue.lanes.next_due()
             is_later = not self.calls and not self.pending
+            if is_later and self.notices:
+                self.told(0)
+                continue
             if is_later and not self.rows(0) and not self.held:
                 return
             if is_later:

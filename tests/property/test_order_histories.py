@@ -13,29 +13,31 @@ from tests.support.examples import examples
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, Order, State
 from garrison.supervisor.config.spec import PluginSpec, service_spec
-from garrison.supervisor.control.commands import disk
+from garrison.supervisor.control.commands import disk, reloading
 from garrison.supervisor.control.requests import RequestHooks, RequestQueue
 from garrison.supervisor.lifecycle.policy import Child, Event, has_process
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.manager import ServiceManager
+from garrison.supervisor.places import OneMachine
 from garrison.supervisor.processes import engine
 from garrison.supervisor.starts import StartScheduler
 from garrison.supervisor.state.orders import OperatorOrders, OrderStore
 
-VERBS = ("start", "stop", "restart", "reset")
+VERBS = ("start", "stop", "restart", "reset", "reload")
 NAMES = ("db", "app")  # app depends on db, and is bound to it
 PROBE_STEPS = 3  # a restart reads the plugin first, which takes so many turns
 TURNS = 20  # in which everything has come to rest
 
 
 PLUGIN = PluginSpec(name="p", use="p")
-CONFIG = SimpleNamespace(plugins={"p": PLUGIN}, plugin_of=lambda name: "p", rejected=())
+CONFIG = SimpleNamespace(plugins={"p": PLUGIN}, plugin_of=lambda name: "p", rejected=(), former={})
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _config_on_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(disk, "load_config", lambda context: CONFIG)
+        patch.setattr(reloading, "load_config", lambda context: CONFIG)
         patch.setattr(disk, "_check_startable", lambda *args: None)
         yield
 
@@ -56,23 +58,27 @@ class World:
     def __init__(self, tmp: Any) -> None:
         self.table = ServiceTable()
         effects: Any = Anything()
+        effects.places = OneMachine()
         self.manager = ServiceManager(self.table, StartScheduler(self.table, 2, _nothing), effects)
         specs = [
-            service_spec(name="db", plugin="p", service_type="db"),
+            service_spec(name="db", plugin="p", service_type="db", exclusive=False),
             service_spec(
                 name="app",
                 plugin="p",
                 service_type="app",
                 depends_on=("db",),
                 bind_to=("db",),
+                exclusive=False,
             ),
         ]
         for position, spec in enumerate(specs):
-            self.manager.add(Service(Child(spec), PLUGIN, Manifest(spec.name), position))
+            self.manager.roster.add(Service(Child(spec), PLUGIN, Manifest(spec.name), position))
         self.answers: dict[int, messages.Answer] = {}
         self.last: dict[str, str] = {}  # NAME → its last order but reset
         self.orders = OrderStore(tmp, OperatorOrders(), lambda problem: None)
-        self.requests = RequestQueue(self._context(specs), self._hooks())
+        self.requests = RequestQueue(
+            self._context(specs), self._hooks(), lambda _, order, sender: order
+        )
         self.count = 0
 
     def _context(self, specs: list[Any]) -> Any:
@@ -108,7 +114,7 @@ class World:
         """Give an order; the next turn begins to carry it out."""
         self.count += 1
         self.requests.take(b"cli", Order(self.count, verb, names, 1e6))
-        if verb != "reset":
+        if verb not in {"reset", "reload"}:  # which of a service that runs change nothing of that
             self.last |= dict.fromkeys(names, verb)
         return self.count
 
@@ -116,10 +122,16 @@ class World:
         """Take one turn of the loop."""
         self.manager.start_next()
         self.requests.step_all()
+        for name, second in self.table.second.items():  # two incarnations are never confused
+            assert second.child.generation != self.table.services[name].child.generation
 
     def advance(self, name: str) -> None:
-        """Have a process take its next step: init, start, or its end if it is being stopped."""
-        service = self.table.services[name]
+        """Have each process take its next step: init, start, or its end if it is being stopped."""
+        second = self.table.second.get(name)
+        for service in (self.table.services[name], *([second] if second is not None else [])):
+            self._advance(service)
+
+    def _advance(self, service: Service) -> None:
         match service.state:
             case State.INITIALIZING:
                 self.manager.apply(service, Event.INITIALIZED)
@@ -138,6 +150,11 @@ class World:
         if has_process(self.table.services[name].state):
             self._end(self.table.services[name])
 
+    def crash_second(self, name: str) -> None:
+        """Have the other process of a service crash, if there is one."""
+        if name in self.table.second:
+            self._end(self.table.second[name])
+
     def _end(self, service: Service) -> None:
         token = service.current.token
         self.manager.on_engine_event(engine.Ended(token, 0))
@@ -153,7 +170,11 @@ class World:
     # --- what holds -------------------------------------------------------------------------
 
     def check(self) -> None:
-        """The last order decides what is wanted, and once all is at rest, what is."""
+        """The last order decides what is wanted, and once all is at rest, what is. One process is
+        left of each, whose messages are its own."""
+        assert not self.table.second
+        live = {s.current.token: s for s in self.table if s.current.token}
+        assert self.table.by_token == live
         for name, verb in self.last.items():
             service = self.table.services[name]
             assert service.child.wanted is (verb != "stop"), (name, verb, service.state)
@@ -226,7 +247,7 @@ def test_of_two_orders_the_later_one_holds(
 
 ACTIONS = st.one_of(
     st.tuples(st.sampled_from(VERBS), st.sampled_from([("db",), ("app",), ("db", "app")])),
-    st.tuples(st.sampled_from(["advance", "crash"]), st.sampled_from(NAMES)),
+    st.tuples(st.sampled_from(["advance", "crash", "crash_second"]), st.sampled_from(NAMES)),
     st.just(("turn", "")),
 )
 
@@ -246,6 +267,8 @@ def test_the_last_order_holds_after_any_history(
                 world.advance(names)
             case "crash":
                 world.crash(names)
+            case "crash_second":
+                world.crash_second(names)
             case verb:
                 world.order(verb, *names)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from garrison.ipc import messages
 from garrison.workers import Plugin, Service
 
 PIECE = b"x" * 65_536
@@ -47,6 +48,23 @@ class FloodService(Service):
     async def block(self, seconds: float) -> None:
         """Block the service's loop."""
         asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
+    async def flood_control(self) -> None:
+        """Send the supervisor as much as it reads, until `calm`."""
+        self.sending = asyncio.ensure_future(self._send())
+
+    async def _send(self) -> None:
+        link = self.runtime.client.session.control
+        assert link is not None
+        batch = [messages.Beat(1, 0, 0)] * 1000
+        while True:
+            for _ in range(10 - len(link._backlog)):
+                link._post_batch(messages.SUPERVISOR, batch)
+            await asyncio.sleep(0)
+
+    async def calm(self) -> bool:
+        """Stop that; return whether it was still going on."""
+        return self.sending.cancel()
 
     async def say(self, text: str, number: int) -> None:
         """Print so many lines."""

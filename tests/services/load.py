@@ -162,8 +162,8 @@ class LoadService(Service):
         pieces = [rng.randbytes(rng.randrange(1, 200)) for _ in range(100)]
         while await self._goes_on(bus, control):
             piece = pieces[self.made % 100]
-            control._post([messages.SUPERVISOR, piece] if self.made % 3 else [piece])
-            bus._post([entry.token, piece] if self.made % 5 else [piece])
+            control._post_frames([messages.SUPERVISOR, piece] if self.made % 3 else [piece])
+            bus._post_frames([entry.token, piece] if self.made % 5 else [piece])
 
     async def _unbounded(self, name: str) -> None:
         """Send calls past every window, each as a message of its own."""
@@ -174,7 +174,7 @@ class LoadService(Service):
         args = Raw(messages.encode([bytes(100)]))
         while await self._goes_on(bus):
             call = messages.Call(2**40 + self.made, "echo", args, messages.EMPTY_MAP, LOST_S)
-            bus._post([entry.token, messages.encode([call])])
+            bus._post_frames([entry.token, messages.encode([call])])
 
     async def _goes_on(self, *links: Any) -> bool:
         """Count a turn; now and then, and at the end, let the loop turn and what was sent leave."""

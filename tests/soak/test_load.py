@@ -21,6 +21,7 @@ from tests.support.figures import mib, processor_s, show, spread
 from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors, listening, resident
 from tests.support.sizes import sizes
+from tests.support.waiting import until
 
 from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
 
@@ -146,7 +147,7 @@ def flooded() -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("kind", ["calls", "events", "control", "garbage", "unbounded"])
-@pytest.mark.parametrize("seconds", sizes(1.5, 20.0))
+@pytest.mark.parametrize("seconds", sizes(0.6, 20.0))
 async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) -> None:
     """Orders are answered, deadlines are kept, and a program learns of the end of a third worker,
     although that has nothing to do with the flood."""
@@ -162,7 +163,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         over = asyncio.Event()
         sent = asyncio.ensure_future(orders(host, over))
         called = asyncio.ensure_future(
-            with_timeout(found(client, "one"), most).timed("two", seconds - 1, 0.005)
+            with_timeout(found(client, "one"), most).timed("two", seconds / 2, 0.005)
         )
         late = asyncio.ensure_future(deadlines(client, over))
         detected = await deaths(host, client, KILLS, until_=began + seconds)
@@ -173,7 +174,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         grown = resident(host.pid) - before
         rows = host.rows()
         assert await found(client, "one").echo(kind) == kind
-    restarts = {name: rows[name]["restarts"] for name in pids if name != "victim"}
+    restarted = {name: rows[name] for name in pids if name != "victim" and rows[name]["restarts"]}
     show(
         f"two workers flood with {kind}: {made:,} messages in {seconds:g} s",
         status=spread(statuses),
@@ -184,7 +185,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         supervisors_processor=f"{cpu:.0%}",
         supervisors_memory=mib(grown),
     )
-    assert set(restarts.values()) == {0}
+    assert restarted == {}
     assert detected
     assert max(*detected, *statuses, *lateness, *calls) < HANGS_S
     assert grown < SUPERVISORS
@@ -230,7 +231,7 @@ CRASHES = ("once", "again")
 STARTING = 8  # at a time: of four, and of those that took so long that they lost their slots
 
 
-@pytest.mark.parametrize("many", sizes(30, 200))
+@pytest.mark.parametrize("many", sizes(12, 200))
 def test_many_services_crash_at_once(many: int) -> None:
     """They crash a second time as soon as they run, and back off: a few start at a time, all run
     again, none has failed, `status` is answered meanwhile, and nothing grows."""
@@ -283,6 +284,7 @@ def test_many_services_crash_at_once(many: int) -> None:
         ]
         assert len(waits) == (len(CRASHES) - 1) * many  # none after the first crash
         assert max(waits) - min(waits) > 0.3  # seconds, by chance: up to 0.5, then up to 1
-        assert counts[-1][0] <= counts[0][0] + 2
-        assert counts[-1][1] <= counts[0][1] + 2
+        # What the last ends left to do, such as their reports, has descriptors for a moment.
+        until(lambda: len(descriptors(host.pid)) - listening(host.pid) <= counts[0][0] + 2)
+        until(lambda: len(descriptors(host.launcher)) <= counts[0][1] + 2)
         assert counts[-1][2] < counts[0][2] + (16 << 20)

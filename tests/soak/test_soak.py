@@ -93,7 +93,7 @@ class Record:
         self.late += time.monotonic() - began > CALL_S + LATE_S
 
 
-@pytest.mark.parametrize("kills", sizes(40, 2000))
+@pytest.mark.parametrize("kills", sizes(20, 2000))
 async def test_kills_under_load(kills: int) -> None:
     """Twenty services are killed by turns under eight callers: each call ends once, in time, with
     its own answer or one typed error. The supervisor's memory and descriptors do not grow."""

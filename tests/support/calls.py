@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.calls import Calls, OpenCall, Outcome
+from garrison.ipc.call_state import OpenCall, Outcome
+from garrison.ipc.calls import Calls
 from garrison.ipc.errors import (
     CallError,
 )

@@ -10,8 +10,6 @@ its exit code once it has ended, a line each.
 """
 
 import array
-import atexit
-import contextlib
 import gc
 import importlib
 import json
@@ -20,18 +18,24 @@ import pkgutil
 import select
 import socket
 import sys
-import threading
 import time
-from typing import Any, NoReturn
+from typing import Any
+
+from tests.support import forked_launcher, forked_supervisor
 
 from garrison.supervisor import cli
 from garrison.supervisor.cli import __path__ as verbs
 
 REQUEST_MOST = 1 << 18  # bytes
 USED_LATER = (
+    "encodings.utf_8_sig",
     "garrison.ipc.client",
+    "garrison.supervisor.check",
+    "garrison.supervisor.cli.render.crash",
+    "garrison.supervisor.cli.render.table",
     "garrison.supervisor.logs.console",
     "garrison.supervisor.loop",
+    "rich.console",
     "rich.table",
     "zmq.asyncio",
 )
@@ -93,25 +97,17 @@ def _become(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     return request
 
 
-def _leave(code: object) -> NoReturn:
-    """End as an interpreter does, but leave its memory to the kernel."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # its reader has ended; it is closed
-            stream.flush()
-    os._exit(code if isinstance(code, int) else 1)
-
-
 if __name__ == "__main__":
     for found in pkgutil.iter_modules(verbs):
         if found.name not in {"__main__", "reference"}:
             importlib.import_module(f"{cli.__name__}.{found.name}")
     for name in USED_LATER:
         importlib.import_module(name)
+    forked_launcher.warm_up()
     gc.freeze()  # else each child would copy these pages
-    serve()
-    try:
-        cli.main()
-    except SystemExit as end:
-        _leave(end.code)
+    request = serve()
+    if "--detach" in request["argv"]:
+        forked_supervisor.install()
+    elif request["argv"][:1] == ["up"]:
+        forked_launcher.install()
+    forked_launcher.leave(cli.main)

@@ -11,10 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from tests.support.proc import MARK, NO_MARK, ROOM
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPE_BYTES = 65_536  # what a pipe takes before anyone reads
@@ -46,9 +49,9 @@ def server() -> socket.socket:
     """Start the command server of this process, once; return the socket for its requests."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.command_server"],
+        [sys.executable, "-m", "tests.support.command_server", ROOM],
         cwd=ROOT,
-        env=inherited(),
+        env={**inherited(), MARK: NO_MARK},
         stdin=theirs.fileno(),
         start_new_session=True,
     )
@@ -118,6 +121,56 @@ class ForkedProcess:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):  # its end is not reported yet
                 os.kill(self.pid, sig)
+
+
+CLIENT = """\
+#!{python} -ISE
+# `garrison` for a shell: has the command server run it. $COMMAND_SERVER is the server's descriptor.
+import _socket, array, json, os, sys
+
+report, report_in = os.pipe()
+environ = {{**os.environ}}
+requests = _socket.socket(fileno=int(environ.pop("COMMAND_SERVER")))
+request = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": environ}}
+fds = array.array("i", [0, 1, 2, report_in])
+requests.sendmsg([json.dumps(request).encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
+os.close(report_in)
+code = int(os.fdopen(report, "rb").read().split()[1])
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+def run_shell(
+    line: str, cwd: Path, env: Mapping[str, str], text: str = "", timeout: float = 60.0
+) -> str:
+    """Run a line of shell, in which `garrison` is forked; return what it prints, errors too.
+
+    Args:
+        env: Must be forkable.
+        text: The standard input of the shell.
+
+    Raises:
+        subprocess.TimeoutExpired: The shell was killed, after this many seconds.
+    """
+    assert forkable(env)
+    requests = server().fileno()
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
+        client = Path(folder) / "garrison"
+        client.write_text(CLIENT.format(python=sys.executable))
+        client.chmod(0o755)
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=cwd,
+            env={**env, "PATH": f"{folder}:{env['PATH']}", "COMMAND_SERVER": str(requests)},
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(requests,),
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    return done.stdout
 
 
 def run_forked(

@@ -75,6 +75,14 @@ class Discord:
         await eventually(enough, what=f"{count} sent, {self.sent}")
         return self.sent
 
+    async def until_left(self) -> None:
+        """Wait until no bot is connected."""
+
+        async def left() -> bool:
+            return not self._bots
+
+        await eventually(left, what="all bots have left")
+
     def _tell(self, token: str, data: dict[str, Any]) -> None:
         self._said += 1
         line = json.dumps({"id": self._said, "bot": False, **data})
@@ -92,6 +100,8 @@ class Discord:
             pass  # it was killed
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
             if self._bots.get(token) is writer:
                 del self._bots[token]
 

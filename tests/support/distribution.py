@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 
 def write_groups(file: Path, items: Iterable[pytest.Item]) -> None:
@@ -42,3 +43,13 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)
+
+    def mark_test_complete(
+        self, node: WorkerController, item_index: int, duration: float = 0
+    ) -> None:
+        """Forget a group that is complete: what is pending is counted after each test."""
+        nodeid = self.registered_collections[node][item_index]
+        group, assigned = self._split_scope(nodeid), self.assigned_work[node]
+        super().mark_test_complete(node, item_index, duration)
+        if all(assigned.get(group, {}).values()):
+            assigned.pop(group, None)

@@ -69,9 +69,10 @@ class DelayedEngine:
         assignment: bytes,
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
+        python: str = "",
     ) -> None:
         """Fork a worker."""
-        self._inner.fork(key, name, assignment, limits, log)
+        self._inner.fork(key, name, assignment, limits, log, python)
 
     def reap(self) -> None:
         """Reap ended children that are not the engine's."""
@@ -89,13 +90,17 @@ class DelayedEngine:
         """Return whether anything of a worker is left."""
         return self._inner.has(key)
 
+    def heard_at(self, key: Key) -> float:
+        """Return when the machine of a worker was heard of last."""
+        return self._inner.heard_at(key)
+
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run."""
         return self._inner.left(handles)
 
-    def measure(self, key: Key, tree: bool = False) -> Measured:
+    def measure(self, key: Key, tree: bool = False, command: bool = False) -> Measured:
         """Return what a worker uses."""
-        return self._inner.measure(key, tree)
+        return self._inner.measure(key, tree, command)
 
     def measure_start(self, key: Key) -> StartWork | None:
         """Return what a worker has used of the processor."""
@@ -121,9 +126,9 @@ class DelayedEngine:
         """Start to take over workers."""
         self._inner.adopt(known)
 
-    def dump(self, key: Key) -> None:
+    def dump(self, key: Key, is_last: bool = True) -> None:
         """Make a worker write its stacks."""
-        self._inner.dump(key)
+        self._inner.dump(key, is_last)
 
     def report(self, key: Key) -> None:
         """Read what a worker left."""

@@ -31,11 +31,12 @@ from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
-from garrison.supervisor.cli.client import request
+from garrison.supervisor.cli.client import Conversation, request
 
 SERVICES = ROOT / "tests" / "services"
 # Orphans wait this long for the next supervisor: longer than a loaded machine needs to start one.
 LONG_GRACE = "[host]\norphan_grace = 60.0\n"
+KEPT = {"deaths", "services", "updates", "update.lock"}  # in the folder of state
 COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
 
 
@@ -71,6 +72,29 @@ class Ran:
         return self.answer["data"]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A command that runs, and the file with all that it prints."""
+
+    process: Process
+    output: Path
+
+    def end(self, timeout: float = PATIENCE * 2) -> Ran:
+        """Return how it ended; kill it at the timeout."""
+        try:
+            code = self.process.wait(timeout)
+        finally:
+            self.kill()
+        out = self.output.read_text("utf-8", "replace")
+        assert "Traceback" not in out, out
+        return Ran(code, out, "")
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
 class Host:
     """One home and its supervisor.
 
@@ -104,6 +128,7 @@ class Host:
         self._limit = limit
         self._forked = forked
         self._ups = 0
+        self._begun: list[Begun] = []
         self.write("config.toml", config)
         for plugin in plugins:
             self.write(f"{plugin}.py", (SERVICES / f"{plugin}.py").read_text())
@@ -162,10 +187,14 @@ class Host:
         def settled() -> bool:
             if process.poll() is not None:
                 pytest.fail(f"the supervisor ended at once ({process.poll()}):\n{self.output}")
-            head = self.head()
-            return head is not None and head["pid"] == process.pid and head["settled"]
+            try:
+                head: dict[str, Any] = status()["supervisor"]
+            except SupervisorGone:
+                return False
+            return bool(head["pid"] == process.pid and head["settled"])
 
-        until(settled, what="the supervisor has settled")
+        with self.repeating("status") as status:
+            until(settled, what="the supervisor has settled")
         return self
 
     def head(self) -> dict[str, Any] | None:
@@ -215,6 +244,15 @@ class Host:
         """Send an order as the command line does, without a process for it."""
         return request(self.home, verb, names, wait, **options)
 
+    @contextlib.contextmanager
+    def repeating(self, verb: str, *names: str) -> Iterator[Callable[[], Any]]:
+        """Yield a function that sends an order, over one connection while a supervisor answers."""
+        conversation = Conversation(self.home)
+        try:
+            yield lambda: conversation.request(verb, names)
+        finally:
+            conversation.close()
+
     def run(
         self,
         *words: str,
@@ -247,6 +285,17 @@ class Host:
         assert "call" in words or "Traceback (most recent" not in done.stderr, done
         assert "garrison/supervisor" not in done.stderr, done
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def begin(self, *words: str) -> "Begun":
+        """Begin a forked command without waiting for it; it reads nothing."""
+        output = self.folder / f"begun-{len(self._begun)}.out"
+        words = ("--home", str(self.home), *words)
+        with Path(os.devnull).open("rb") as nothing, output.open("wb") as out:
+            standard = (nothing.fileno(), out.fileno(), out.fileno())
+            process = ForkedProcess(words, self.folder, self.environ, standard)
+        begun = Begun(process, output)
+        self._begun.append(begun)
+        return begun
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
         """Connect as a program."""
@@ -300,10 +349,11 @@ class Host:
         """Return a service's row once it runs under another pid than the old one."""
 
         def reborn() -> dict[str, Any] | None:
-            row = self.status(name)
+            row: dict[str, Any] = status()["services"][0]
             return row if row["state"] == "running" and row["pid"] not in {None, old} else None
 
-        row = until(reborn, timeout, f"{name} runs again, not as {old}")
+        with self.repeating("status", name) as status:
+            row = until(reborn, timeout, f"{name} runs again, not as {old}")
         assert row is not None
         return row
 
@@ -319,20 +369,23 @@ class Host:
     def close(self) -> None:
         """End it, and check that no process and no temporary file is left."""
         code: int | None = None
+        left: dict[int, str] | None = None  # it is not known yet
+        for begun in self._begun:
+            begun.kill()
         try:
             head = self.head()
             if head is not None and (self.process is None or head["pid"] != self.process.pid):
                 _end_by_pid(head["pid"])  # it runs detached
             if self.process is not None:
                 code = self.end()
-            _until_none(self.processes)
-            left = {pid: _command(pid) for pid in self.processes()}
+            left = {pid: _command(pid) for pid in _those_left(self.processes)}
             litter = self._litter() if code == 0 else []
             outputs = "".join(
                 path.read_text("utf-8", "replace") for path in self.folder.glob("up-*.out")
             )
         finally:
-            _kill(self.processes())
+            if left is None or left:
+                _kill(self.processes())
             shutil.rmtree(self.folder, ignore_errors=True)
         assert not left, f"these outlived the supervisor: {left}"
         assert not litter, f"the home has litter: {litter}"
@@ -352,7 +405,7 @@ class Host:
             str(path)
             for part, suffixes in kept.items()
             for path in (self.home / part).glob("*")
-            if path.suffix not in suffixes and path.name not in {"deaths", "services"}
+            if path.suffix not in suffixes and path.name not in KEPT
         ]
 
 
@@ -366,10 +419,11 @@ def _end_by_pid(pid: int) -> None:
             os.close(watched)
 
 
-def _until_none(processes: Callable[[], set[int]]) -> None:
+def _those_left(processes: Callable[[], set[int]]) -> set[int]:
     deadline = time.monotonic() + PATIENCE
-    while processes() and time.monotonic() < deadline:
+    while (left := processes()) and time.monotonic() < deadline:
         time.sleep(LOOK_S)
+    return left
 
 
 def _kill(pids: Iterable[int]) -> None:
@@ -397,17 +451,20 @@ def hosting(
 ) -> Iterator[Host]:
     """Run a host; check afterwards that no process and no descriptor outlived it."""
     server()  # before: its descriptor is there until the session ends
-    gc.collect()
     before = descriptors()
     host = Host(config, plugins, files, env, limit, forked)
     try:
         yield host.up() if up else host
     finally:
         host.close()
-    gc.collect()
-    after = descriptors()
-    opened = {fd: target for fd, target in after.items() if before.get(fd) is None}
+    if opened := _opened_since(before):
+        gc.collect()  # only then, as it takes longer than all else here
+        opened = _opened_since(before)
     assert not opened, f"these descriptors outlived the host: {opened}"
+
+
+def _opened_since(before: Mapping[str, str]) -> dict[str, str]:
+    return {fd: target for fd, target in descriptors().items() if fd not in before}
 
 
 Hosting = Callable[..., Host]

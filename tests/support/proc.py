@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 MARK = "XDG_GARRISON_TEST"  # in every worker's environment, as all that begins with XDG_
+NO_MARK = "0" * 32  # of the command server; its forked launchers replace it by their host's mark
+ENVIRON_PART = 1 << 16  # bytes
+ROOM = "-" * 600  # an argument of the command server: space for a forked launcher's arguments
 
 
 def stat(pid: int) -> list[str]:
@@ -53,14 +56,28 @@ def descriptors(pid: int | str = "self") -> dict[str, str]:
 
 def bearing(mark: str) -> set[int]:
     """Return the pids of all processes that were started with a mark in their environment."""
-    needle = f"{MARK}={mark}".encode()
+    needle = f"\0{MARK}={mark}\0".encode()
     found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if needle in (entry / "environ").read_bytes().split(b"\0"):
-                    found.add(int(entry.name))
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if needle in b"\0" + _environ(pid):
+                found.add(pid)
     return found
+
+
+def pids() -> list[int]:
+    """Return the pids of all processes. It makes no Paths, as each host reads every process."""
+    with os.scandir("/proc") as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def _environ(pid: int) -> bytes:
+    fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+    try:
+        parts = list(iter(lambda: os.read(fd, ENVIRON_PART), b""))
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def listening(pid: int) -> int:
@@ -68,7 +85,9 @@ def listening(pid: int) -> int:
 
     A supervisor keeps one for each batch of connections until the last of them is closed.
     """
-    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
-    accepting = {fields[6] for line in lines if (fields := line.split())[3] == "00010000"}
+    # The names of sockets have any bytes.
+    lines = Path("/proc/net/unix").read_text("utf-8", "replace").split("\n")[1:]
+    rows = [fields for line in lines if len(fields := line.split()) > 6]
+    accepting = {fields[6] for fields in rows if fields[3] == "00010000"}
     targets = descriptors(pid).values()
     return sum(target.removeprefix("socket:[").rstrip("]") in accepting for target in targets)

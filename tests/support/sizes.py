@@ -9,8 +9,15 @@ T = TypeVar("T")
 
 
 def sizes(short: T, long: T) -> list[ParameterSet]:
-    """Return parameters for `pytest.mark.parametrize`; `pytest -m soak` runs the long one."""
+    """Return parameters for `pytest.mark.parametrize`; `pytest -m soak` runs the long one.
+
+    A tuple has the values of several parameters.
+    """
     return [
-        pytest.param(short, id="short"),
-        pytest.param(long, id="long", marks=pytest.mark.soak),
+        pytest.param(*_values(short), id="short"),
+        pytest.param(*_values(long), id="long", marks=pytest.mark.soak),
     ]
+
+
+def _values(size: object) -> tuple[object, ...]:
+    return size if isinstance(size, tuple) else (size,)

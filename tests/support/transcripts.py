@@ -6,11 +6,10 @@ within a line for any text.
 """
 
 import re
-import subprocess
-import sys
 from dataclasses import dataclass, field
 
-from tests.support.host import COMMAND, Host
+from tests.support.commands import run_shell
+from tests.support.host import Host
 
 PROMPT, INPUT, ANY = "$ ", "you: ", "…"
 VARIES = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{16}\b|\d+(?:\.\d+)?")
@@ -42,27 +41,13 @@ def steps(text: str) -> list[Step]:
 
 def differences(host: Host, text: str) -> str:
     """Run a transcript; return the first difference as text, empty if there is none."""
-    shim = host.folder / "bin" / "garrison"
-    shim.parent.mkdir(exist_ok=True)
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {" ".join(COMMAND[1:])} "$@"\n')
-    shim.chmod(0o755)
     environ = {**host.environ, "GARRISON_HOME": str(host.home), "COLUMNS": "100"}
-    environ["PATH"] = f"{shim.parent}:{environ['PATH']}"
     for step in steps(text):
-        done = subprocess.run(
-            ["sh", "-c", step.command],
-            cwd=host.folder,
-            env=environ,
-            input="".join(f"{line}\n" for line in step.typed),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LONGEST,
-            check=False,
-        )
-        if not matches(step.printed, done.stdout.splitlines()):
+        typed = "".join(f"{line}\n" for line in step.typed)
+        printed = run_shell(step.command, host.folder, environ, typed, LONGEST)
+        if not matches(step.printed, printed.splitlines()):
             wanted = "\n".join(step.printed)
-            return f"$ {step.command}\nprinted:\n{done.stdout}\nthe page has:\n{wanted}\n"
+            return f"$ {step.command}\nprinted:\n{printed}\nthe page has:\n{wanted}\n"
     return ""
 
 

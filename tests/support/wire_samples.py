@@ -20,7 +20,9 @@ MANIFEST = m.Manifest(
     notes=("a note",),
     frames=True,
     task_workers=("REMIND",),
+    serves_paused=True,
 )
+PAUSED = m.Paused("paused by an operator", True, b"g" + b"\x03" * 15)
 ENTRY = m.Entry(
     "ada.chat",
     "talk",
@@ -32,7 +34,11 @@ ENTRY = m.Entry(
     b"g" + b"\x01" * 15,
     ("MESSAGE_SENT",),
     "ada",
+    "it crashed",
+    ("ada.talk",),
+    PAUSED,
 )
+ROUTE = b"d" + b"\x04" * 15
 SOURCE = m.PluginSource("talk", "bot.talk", "/srv/bot")
 ASSIGNMENT = m.Assignment(
     name="ada.chat",
@@ -88,6 +94,7 @@ DATA: list[m.Data] = [
     m.Call(
         *(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
         m.Attribution("ada", "ada.agent", "chat", "r", "p", "t"),
+        f"00-{'4b' * 16}-{'a7' * 8}-01 vendor=v",
     ),
     m.Reply(2**63 - 1, Raw(b"\xa1x")),
     m.Failed(
@@ -99,13 +106,15 @@ DATA: list[m.Data] = [
     m.Item(6, Raw(b"\xc0")),
     m.Done(7),
     m.Credit(8, 16),
-    m.Ended(b"g" * 16, "was killed", 3),
+    m.Ended(b"g" * 16, "was killed", 3, 4),
     m.Frames(2),
     m.Sync("boot"),
     m.Synced("boot"),
+    m.Barrier(9),
+    m.Passed(10),
 ]
 UPWARD: list[m.Upward] = [
-    m.Hello(1, "ada.chat", 2, 3, True),
+    m.Hello(1, "ada.chat", 2, 3, True, "3.12.1", "0.1.0", True),
     m.Join(1, 3, True),
     m.Leave(),
     m.Initialized(),
@@ -119,8 +128,11 @@ UPWARD: list[m.Upward] = [
         ("the queue is full",),
         m.ThreadUse(16, 2, 1, 0),
         m.Link("the session is over", 1.5, 2.5, 0.5, 3.5, "no answer"),
+        (m.CallCount("ada.chat", "say", (3, 0, 1), {9: 3, 25: 1}, 900),),
+        {"ada.chat": 2},
+        (m.Incident(3, "mail.dead", "10 attempts failed", "ada.chat", {"id": "m1"}),),
     ),
-    m.Failing("start", "ValueError: no", "trace", True, 2.5),
+    m.Failing("start", "ValueError: no", "trace", True, 2.5, True),
     m.Stopped("ordered"),
     m.Health("it has lost its connection", 0.25),
     m.Extend(2.5, "loading weights"),
@@ -128,7 +140,18 @@ UPWARD: list[m.Upward] = [
     m.PluginRead(
         (MANIFEST,), ("discord",), ("talk",), (m.ConfigProblem(("services", "x"), "no int"),)
     ),
-    m.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}, "0123456789abcdef", "new model"),
+    m.DirectOpen(ROUTE, "its folder is gone"),
+    m.DirectRoute(ROUTE, b"g" * 16, True, "it did not answer"),
+    m.Stacks(
+        7,
+        (m.StackOf("MainThread", (m.StackFrame("bot.py", 3, "run"),), 2, 99),),
+        (m.StackOf("poll", (), 0, 0, "a lock"),),
+        1,
+        2,
+    ),
+    m.Order(
+        1, "restart", ("a", "b*"), 5.0, {"follow": True}, "0123456789abcdef", "new model", "u7"
+    ),
 ]
 DOWNWARD: list[m.Downward] = [
     m.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4, 5.0, True),
@@ -137,9 +160,12 @@ DOWNWARD: list[m.Downward] = [
     m.Rejected("no such incarnation"),
     m.Listed(ENTRY),
     m.Delisted("ada.chat"),
-    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g", "it crashed"),
+    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g", "it crashed", PAUSED),
     m.Drain(1.5, "ordered", 1.0),
-    m.ShowTasks(),
+    m.ShowTasks(7),
     m.Acknowledged(),
+    m.AcceptDirect(ROUTE, b"g" * 16, "/run/d010203040506.sock"),
+    m.GrantDirect(ROUTE, b"g" * 16, "/run/d010203040506.sock"),
+    m.RevokeDirect(ROUTE),
     m.Answer(1, True, {"x": [1, None]}, "code", "message", True),
 ]

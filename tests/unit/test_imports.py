@@ -1,43 +1,13 @@
 """Who may import whom, read from the code itself."""
 
 import ast
+import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from tests.support.sources import FILES, IMPORTS, TREES, each_of
 
-
-def folder(package: str) -> Path:
-    """Return where a package's code is."""
-    spec = find_spec(f"garrison.{package}")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-ROOMS = {package: folder(package) for package in ("ipc", "supervisor", "workers")}
-FILES = {
-    f"{package}/{file.relative_to(root)}": file
-    for package, root in ROOMS.items()
-    for file in sorted(root.rglob("*.py"))
-}
-
-
-def imported(name: str, file: Path) -> Iterator[str]:
-    """Yield the full dotted name of everything that a file imports, wherever in it."""
-    package = ["garrison", *Path(name).parent.parts]
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-IMPORTS = {name: set(imported(name, file)) for name, file in FILES.items()}
+pytestmark = pytest.mark.xdist_group("sources")  # parsed once
 
 
 def of(names: set[str], *modules: str) -> set[str]:
@@ -56,19 +26,19 @@ def test_there_is_something_to_read() -> None:
     assert "garrison.ipc.messages.Token" in IMPORTS["ipc/calls.py"]
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("ipc/")])
+@each_of([name for name in FILES if name.startswith("ipc/")])
 def test_ipc_knows_neither_side(name: str) -> None:
     """What both speak imports nothing of either."""
     assert of(IMPORTS[name], "garrison.supervisor", "garrison.workers") == set()
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("workers/")])
+@each_of([name for name in FILES if name.startswith("workers/")])
 def test_workers_know_nothing_of_the_supervisor(name: str) -> None:
     """A worker has the language alone."""
     assert of(IMPORTS[name], "garrison.supervisor") == set()
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
+@each_of([name for name in FILES if name.startswith("supervisor/")])
 def test_the_supervisor_knows_nothing_of_workers(name: str) -> None:
     """The launcher alone names the worker's entry point, and nothing else of it."""
     allowed = (
@@ -78,7 +48,7 @@ def test_the_supervisor_knows_nothing_of_workers(name: str) -> None:
     assert of(IMPORTS[name], "garrison.workers") == allowed
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
+@each_of([name for name in FILES if name.startswith("supervisor/")])
 def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
     """No asyncio, no threads; the command line may have both, the foreground's output, the rotation
     of logs and the question for shared memory a thread each: a terminal that is paused, a slow disk
@@ -92,6 +62,14 @@ def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
     allowed = {"threading"} if name in own else set()
     if not name.startswith(("supervisor/cli/", "supervisor/chaos/")):
         assert of(IMPORTS[name], "asyncio", "threading", "concurrent", "uvloop") <= allowed
+
+
+def test_the_supervisor_has_few_libraries() -> None:
+    """Each of these would cost it 3 to 5 MiB, for as long as the host runs."""
+    code = "import sys, garrison.supervisor.loop, garrison.supervisor.cli.host; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"asyncio", "email", "importlib.metadata", "prompt_toolkit", "rich", "ssl", "uvloop"}
+    assert heavy & set(run.stdout.split()) == set()
 
 
 def test_the_launcher_is_single_threaded() -> None:
@@ -112,10 +90,15 @@ def test_the_launcher_is_single_threaded() -> None:
 
 
 PURE = [
+    "ipc/call_counts.py",
+    "ipc/call_state.py",
+    "ipc/call_rates.py",
+    "ipc/call_totals.py",
     "ipc/calls.py",
     "ipc/character.py",
     "ipc/character_use.py",
     "ipc/declared_errors.py",
+    "ipc/direct_state.py",
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight_record.py",
@@ -123,26 +106,53 @@ PURE = [
     "ipc/marks.py",
     "ipc/messages/assignment.py",
     "ipc/messages/control.py",
+    "ipc/messages/curve_keys.py",
     "ipc/messages/data.py",
     "ipc/messages/manifest.py",
+    "ipc/messages/orders.py",
     "ipc/messages/types.py",
     "ipc/redaction.py",
+    "ipc/time_words.py",
     "ipc/tombstones.py",
+    "ipc/tracing.py",
+    "supervisor/backup/manifest.py",
+    "supervisor/backup/references.py",
     "supervisor/chaos/schedule.py",
+    "supervisor/cli/top_rows.py",
+    "supervisor/counters.py",
+    "supervisor/metrics/families.py",
+    "supervisor/metrics/text.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
+    "supervisor/update/journal.py",
+    "supervisor/update/refusals.py",
     "supervisor/lifecycle/handle.py",
     "supervisor/lifecycle/limits.py",
     "supervisor/processes/engine.py",
+    "supervisor/processes/node_assignment.py",
+    "supervisor/processes/node_lease.py",
+    "supervisor/processes/node_protocol.py",
+    "supervisor/processes/node_stream.py",
+    "supervisor/processes/node_table.py",
     "supervisor/processes/capabilities.py",
     "supervisor/lifecycle/dependencies.py",
+    "supervisor/lifecycle/incarnation.py",
     "supervisor/lifecycle/order_note.py",
+    "supervisor/lifecycle/pausing.py",
     "supervisor/lifecycle/policy.py",
+    "supervisor/lifecycle/reloading.py",
     "supervisor/lifecycle/services.py",
     "supervisor/lifecycle/start_slots.py",
+    "supervisor/lifecycle/trials.py",
+    "supervisor/bus/direct.py",
     "supervisor/bus/routes.py",
     "supervisor/config/keys.py",
     "supervisor/config/host_spec.py",
+    "supervisor/config/engine_spec.py",
+    "supervisor/config/command_spec.py",
+    "supervisor/config/operators.py",
+    "supervisor/control/consoles.py",
+    "supervisor/control/operators.py",
     "supervisor/config/spec.py",
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
@@ -153,11 +163,13 @@ PURE = [
     "workers/agents/database/tasks.py",
     "workers/agents/fallback.py",
     "workers/agents/media.py",
+    "workers/agents/model_offers.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
     "workers/agents/persons.py",
     "workers/agents/shorten.py",
     "workers/agents/tools.py",
+    "workers/process/heartbeat.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -185,7 +197,7 @@ IO = [
 ]
 
 
-@pytest.mark.parametrize("name", PURE)
+@each_of(PURE)
 def test_modules_that_decide_do_no_io(name: str) -> None:
     """No clock, no chance, no socket, no file; of garrison only others that do none."""
     assert of(IMPORTS[name], *IO) == set()
@@ -194,7 +206,7 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
-@pytest.mark.parametrize("name", ["decision", "filters", "ids", "splitting", "streams"])
+@each_of(["decision", "filters", "ids", "splitting", "streams"])
 def test_modules_of_platforms_that_decide_do_no_io(name: str) -> None:
     """What is sent again, and what is passed on, is decided by values alone."""
     assert of(IMPORTS[f"workers/platform/{name}.py"], *IO, "garrison.ipc") == set()
@@ -216,6 +228,24 @@ PURE_OF_SERVICES = [
         "agent/steps",
         "agent/tool_rounds",
         "anthropic/messages",
+        "console/access",
+        "console/action_words",
+        "console/config",
+        "console/answer_rows",
+        "console/mail_rows",
+        "console/model_rows",
+        "console/history/ring",
+        "console/history/summing",
+        "console/live_parts",
+        "console/service_rows",
+        "console/talk/rooms",
+        "console/task_rows",
+        "console/values",
+        "console/words",
+        "hooks/config",
+        "hooks/kinds",
+        "hooks/payload",
+        "hooks/throttle",
         "mcp/backoff",
         "mcp/child_environment",
         "mcp/config",
@@ -239,7 +269,7 @@ PURE_OF_SERVICES = [
 ]
 
 
-@pytest.mark.parametrize("name", PURE_OF_SERVICES)
+@each_of(PURE_OF_SERVICES)
 def test_modules_of_services_that_decide_do_no_io(name: str) -> None:
     """Of the public contract they use the types alone."""
     assert of(IMPORTS[name], *IO, "garrison.ipc") == set()
@@ -248,10 +278,10 @@ def test_modules_of_services_that_decide_do_no_io(name: str) -> None:
     assert of(others, *(f"garrison.{n[:-3].replace('/', '.')}" for n in PURE_OF_SERVICES)) == others
 
 
-@pytest.mark.parametrize("name", [*PURE, *PURE_OF_SERVICES])
+@each_of([*PURE, *PURE_OF_SERVICES])
 def test_modules_that_decide_open_nothing(name: str) -> None:
     """Nor do they print, or read what was not handed in."""
-    tree = ast.parse(FILES[name].read_text("utf-8"))
+    tree = TREES[name]
     called = {
         node.func.id
         for node in ast.walk(tree)
@@ -261,21 +291,49 @@ def test_modules_that_decide_open_nothing(name: str) -> None:
     assert called & {"open", "print", "input", "exec", "eval", "__import__"} == set()
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("workers/services/")])
+# The console shows what the command line does, which no other service has to do.
+OF_OPERATORS = {
+    f"garrison.ipc.{name}"
+    for name in (
+        "call_rates",
+        "call_totals",
+        "causes",
+        "log_events",
+        "log_files",
+        "log_span",
+        "record_pages",
+        "time_words",
+        "verb_commands",
+        "watching",
+    )
+}
+
+
+@each_of([name for name in FILES if name.startswith("workers/services/")])
 def test_bundled_services_use_the_public_contract_alone(name: str) -> None:
     """What they can do, any author can: they import the packages' public names and each other."""
     for own in of(IMPORTS[name], "garrison"):
         module = own.rpartition(".")[0]
-        assert module in {"garrison.ipc", "garrison.workers"} or module.startswith(
-            ("garrison.workers.services", "garrison.workers.sqlite")
+        console = OF_OPERATORS if name.startswith("workers/services/console/") else set()
+        assert module in {"garrison.ipc", "garrison.workers", *console} or module.startswith(
+            ("garrison.workers.services", "garrison.workers.sqlite", "garrison.workers.children")
         ), own
 
 
-@pytest.mark.parametrize("name", list(FILES))
+LIBRARIES_WHEN_USED = {
+    "supervisor/cli/assistant.py": {"mcp", "mcp_types"},
+    "ipc/call_spans.py": {"opentelemetry"},  # where traces are on
+    "workers/process/method_spans.py": {"opentelemetry"},
+    "workers/process/span_export.py": {"opentelemetry"},
+}
+
+
+@each_of(list(FILES))
 def test_no_library_of_a_service_is_imported_elsewhere(name: str) -> None:
     """What garrison itself needs is a short list; a service's library is its service's own."""
     own = {"garrison", "click", "msgspec", "multiprocess", "prompt_toolkit", "psutil", "rich"}
     allowed = own | {"uvloop", "zmq"} | sys.stdlib_module_names
+    allowed |= LIBRARIES_WHEN_USED.get(name, set())
     if not name.startswith("workers/services/"):
         assert {full.partition(".")[0] for full in IMPORTS[name]} <= allowed
 
@@ -285,6 +343,9 @@ WALL |= {"today", "CLOCK_REALTIME"}
 # Who may know what time it is: to show it to people, in records and logs, and in names of files.
 SHOWN = {
     "ipc/flight_recorder.py": {"time.time"},
+    "supervisor/backup/making.py": {"datetime.now"},  # when it was made
+    "supervisor/backup/placing.py": {"time.time"},  # since when services are paused
+    "supervisor/backup/staging.py": {"time.time_ns"},  # against files' times; only copies more
     "supervisor/logs/console.py": {"datetime.now"},
     "supervisor/crashes/recorder.py": {"time.time"},
     "supervisor/control/commands/base.py": {"time.time"},  # of an order
@@ -305,14 +366,32 @@ SHOWN = {
     "workers/services/twitter/client.py": {"time.time"},  # compared with X's, without its date
     "workers/services/twitter/outcome.py": {"time.time"},  # likewise
     "supervisor/cli/host.py": {"time.time"},  # of a line of JSON
+    "supervisor/cli/update.py": {"time.time"},  # of a record
     "supervisor/cli/person.py": {"time.time"},  # of an export
     "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs
     "workers/services/task/admin.py": {"time.time"},  # the time of a task that runs now
     "workers/services/task/claimer.py": {"time.time"},  # what is due
     "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
+    "supervisor/cli/why.py": {"time.time"},  # how long ago something was
+    "supervisor/cli/processes.py": {"time.time"},  # the age of a process, as the kernel has it
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "supervisor/cli/stack.py": {"time.time"},  # how long ago a call began
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
+    "workers/services/console/picture.py": {"time.time"},  # when it was taken, to show it
+    "workers/services/console/pages/death.py": {"time.time"},  # how long ago something was
+    "workers/services/console/pages/events.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/console/pages/logs.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/console/history/recorder.py": {"time.time"},  # times of points, over restarts
+    "workers/services/console/sessions.py": {"time.time"},  # when one ends, over restarts
+    "workers/services/console/pages/answers.py": {"time.time"},  # how long ago something was
+    "workers/services/console/pages/chat.py": {"time.time"},  # likewise, and of a line
+    "workers/services/console/pages/mail.py": {"time.time"},  # likewise
+    "workers/services/console/pages/service.py": {"time.time"},  # likewise
+    "workers/services/console/pages/models.py": {"time.time"},  # likewise
+    "workers/services/console/pages/tasks.py": {"time.time"},  # likewise
+    "workers/services/console/talk/exchange.py": {"time.time"},  # of a line
+    "workers/services/console/talk/talks.py": {"time.time"},  # of a chat
     "workers/services/discord/interaction_store.py": {"time.time"},  # when a token expires
     "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time
     "workers/services/telegram/__init__.py": {"time.time"},  # how old a message is
@@ -324,6 +403,9 @@ SHOWN = {
     "workers/services/database/task_statements.py": {"time.time"},  # the file's clock
     "workers/services/database/vectors.py": {"time.time"},  # of a vector
     "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
+    "supervisor/cli/hooks.py": {"datetime.now"},  # how long ago a delivery was
+    "workers/services/hooks/runner.py": {"datetime.now"},  # of a delivery
+    "workers/services/hooks/delivery.py": {"time.time"},  # which a signature has
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
@@ -372,9 +454,9 @@ def test_a_reading_of_the_wall_clock_is_seen(code: str, expected: set[str]) -> N
     assert clocks(ast.parse(code)) == expected
 
 
-@pytest.mark.parametrize("name", list(FILES))
+@each_of(list(FILES))
 def test_every_decision_is_by_a_monotonic_clock(name: str) -> None:
     """The wall clock may be set at any time; who reads it does so to show it."""
-    found = clocks(ast.parse(FILES[name].read_text("utf-8")))
+    found = clocks(TREES[name])
 
     assert found == SHOWN.get(name, set())

@@ -6,17 +6,19 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.unit.test_imports import FILES, IMPORTS
+from tests.support.sources import FILES, IMPORTS, TREES, each_of
 
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 
+pytestmark = pytest.mark.xdist_group("sources")  # parsed once
 SUPERVISOR = [name for name in FILES if name.startswith("supervisor/")]
-TREES = {name: ast.parse(file.read_text("utf-8")) for name, file in FILES.items()}
 
 # --- one manager --------------------------------------------------------------------------
 
 MANAGER = "supervisor/manager.py"
 REPORTS = "supervisor/worker_reports.py"  # a part of it: what workers report of themselves
+ROSTER = "supervisor/roster.py"  # likewise: which services there are
+RELOADING = "supervisor/lifecycle/reloading.py"  # exchanges two incarnations
 TABLE = "supervisor/lifecycle/services.py"  # what services are, with the methods that record
 RECORDS = {field.name for kind in (Service, Incarnation) for field in fields(kind)}
 METHODS = {"record_exit", "record_health"}
@@ -51,7 +53,7 @@ def test_the_policy_has_one_caller() -> None:
     assert "step" in set(called(TREES[MANAGER]))
 
 
-@pytest.mark.parametrize("name", [n for n in SUPERVISOR if n not in {MANAGER, REPORTS, TABLE}])
+@each_of([n for n in SUPERVISOR if n not in {MANAGER, RELOADING, REPORTS, ROSTER, TABLE}])
 def test_the_manager_alone_changes_a_service(name: str) -> None:
     """Others report what happened, and get a service to read it."""
     foreign = OTHERS.get(name, set())
@@ -69,7 +71,7 @@ def test_the_rule_sees_a_change() -> None:
     assert {"child", "current", "handle", "ended"} <= RECORDS
 
 
-@pytest.mark.parametrize("name", SUPERVISOR)
+@each_of(SUPERVISOR)
 def test_no_component_has_the_supervisor(name: str) -> None:
     """The loop and the command that starts it know it; a component gets what it uses."""
     if name not in {"supervisor/loop.py", "supervisor/cli/host.py"}:

@@ -36,6 +36,7 @@ from .database.adapter import DatabaseAdapter
 from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
 from .model_budget import Use, budgeted
+from .model_offers import offer_row
 from .model_trace import trace_answer, trace_error
 from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
 from .objects import as_output, as_wanted, with_parameters, with_schema
@@ -339,7 +340,8 @@ class AgentApi:
             self._warn(f"model {model_type} of {service}", problem)
         kind = error.kind if isinstance(error, ModelError) else ""
         data = {"model": model_type, "provider": service, "kind": kind, "error": in_short(error)}
-        self._emit(EventType.MODEL_FAILED, {**data, "passed_over_s": wait})
+        rounded = None if wait is None else round(wait, 3)
+        self._emit(EventType.MODEL_FAILED, {**data, "passed_over_s": rounded})
         offered = {Key(offer.service, name) for name, offer in self.offers()}
         for gone in self._cooling.forget_others(offered):
             self._warn(f"model {gone.model_type} of {gone.service}", None)
@@ -370,6 +372,14 @@ class AgentApi:
             (info.model_type, offer_of(entry, info))
             for entry in self._visible()
             for info in entry.manifest.models
+        ]
+
+    def model_offers(self) -> list[dict[str, Any]]:
+        """Return all offers of models; see `Runtime.model_offers`."""
+        now, cooled = time.monotonic(), self._cooling.get
+        return [
+            offer_row(name, offer, cooled(Key(offer.service, name), offer.incarnation), now)
+            for name, offer in self.offers()
         ]
 
     # --- messages ---------------------------------------------------------------------------

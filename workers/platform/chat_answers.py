@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from garrison.ipc.log_span import unix_time
+from garrison.ipc.causes import Explanation, cause_lines, span
 
 from .chat_orders import Question, Verb
 
@@ -12,7 +12,7 @@ LINES_MOST = 40  # of /services
 LINE_MOST = 160  # characters of a reason, and of a line of a log
 LOG_LINES = 12
 LOG_MOST = 1500  # characters of all of them
-DEATHS_MOST = 3
+WHY_MOST = 16  # lines of /why
 NOTHING_WAITS = (
     "Nothing waits for a confirmation here, or it is older than 60 s. Give the order again."
 )
@@ -28,23 +28,20 @@ def services_text(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, *([f"and {left} more"] if left > 0 else [])])
 
 
-def why_text(row: dict[str, Any], now: float) -> str:
-    """Return how a service is, and why.
+def why_text(name: str, rows: Sequence[dict[str, Any]], now: float) -> str:
+    """Return how a service is, and why, in the words of `garrison why`.
 
     Args:
-        row: As `status NAME` has it.
+        name: The service.
+        rows: Its row, as `status NAME` has it, and those of the services that it depends on.
         now: Unix seconds.
     """
-    lines = [_service_line(row)]
-    if row.get("restarts"):
-        lines.append(f"restarts: {row['restarts']}")
-    lines += [f"! {_cut(line)}" for line in row.get("warnings", ())[:5]]
-    for death in row.get("deaths", [])[:DEATHS_MOST]:
-        ago = now - (unix_time(str(death["at"])) or now)
-        lines.append(f"{span(ago)} ago: {_cut(str(death['cause']))}")
-    if not row.get("deaths"):
-        lines.append("no deaths")
-    return "\n".join(lines)
+    explained = Explanation({row["name"]: row for row in rows}, now).of(name)
+    lines = [f"{'  ' * depth}{_cut(line)}" for depth, line in cause_lines(explained)]
+    if len(lines) == 1:
+        lines.append("  nothing is wrong with it")
+    left = len(lines) - WHY_MOST
+    return "\n".join([*lines[:WHY_MOST], *([f"and {left} more lines"] if left > 0 else [])])
 
 
 def logs_text(name: str, lines: Sequence[str], most: int = LOG_MOST) -> str:
@@ -76,9 +73,9 @@ def question_text(question: Question, is_own: bool) -> str:
     """
     if question.verb is Verb.RESTART:
         return f"Restart {question.name}? (/yes or /no)"
-    after = f"it stays stopped until /resume {question.name}"
+    after = f"it takes nothing until /resume {question.name}"
     if is_own:
-        after = f"nothing is read here until `garrison start {question.name}` on the machine"
+        after = f"messages wait, and only orders are answered here, until /resume {question.name}"
     return f"Pause {question.name}? Then {after}. (/yes or /no)"
 
 
@@ -86,16 +83,16 @@ def done_text(verb: Verb, name: str) -> str:
     """Return what an order that was carried out has done."""
     match verb:
         case Verb.PAUSE:
-            return f"{name} is stopped. /resume {name} starts it."
+            return f"{name} is paused. To go on: /resume {name}"
         case Verb.RESTART:
             return f"{name} was restarted and runs."
         case _:
-            return f"{name} runs."
+            return f"{name} takes calls and messages again."
 
 
 def begun_text(verb: Verb, name: str) -> str:
     """Return what is about to happen to the platform that writes it."""
-    return f"{name} is {'stopped' if verb is Verb.PAUSE else 'restarted'} now."
+    return f"{name} is {'paused' if verb is Verb.PAUSE else 'restarted'} now."
 
 
 def unknown_text(name: str, known: Sequence[str]) -> str:
@@ -105,14 +102,6 @@ def unknown_text(name: str, known: Sequence[str]) -> str:
     return f"There is no service {_cut(name)!r}.{hint}"
 
 
-def span(seconds: float) -> str:
-    """Return a time in short."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0.0):.0f} s"
-
-
 def _service_line(row: dict[str, Any]) -> str:
     name, link = row["name"], row.get("link") or {}
     if link.get("disconnected"):
@@ -120,7 +109,8 @@ def _service_line(row: dict[str, Any]) -> str:
     if row["state"] == "running":
         mark = " !" if row.get("warnings") or link.get("deaf") else ""
         deaf = f", receives nothing: {_cut(link['deaf'])}" if link.get("deaf") else ""
-        return f"{name}: runs, {span(row['uptime_s'])}{mark}{deaf}"
+        how = "is paused" if row.get("paused") else "runs"
+        return f"{name}: {how}, {span(row['uptime_s'])}{mark}{deaf}"
     reason = f": {_cut(str(row['reason']))}" if row.get("reason") else ""
     return f"{name}: {row['state']}{reason}"
 

@@ -17,6 +17,7 @@ from garrison.workers.agents.content import Content, Memory, as_content, as_memo
 from garrison.workers.runtime import Runtime
 
 from . import filters, ids
+from .clocks import read_clocks
 from .commands import Command, commands_of
 from .config import PlatformConfig
 from .decision import SendPolicy
@@ -128,7 +129,11 @@ class Engine:
         self.probing = Probing(self.link, author.probe, config.probe, self.report_link)
         self._catch_up = author.catch_up if config.catch_up else None
         self.receiving = Receiving(
-            handing_over.hand_over, self.log.move, spawn, held=self._catch_up is not None
+            handing_over.hand_over,
+            self.log.move,
+            spawn,
+            held=self._catch_up is not None,
+            overtakes=lambda one: self._runtime.paused and self._operators.handles(one),
         )
         self.is_bound = True
 
@@ -231,7 +236,9 @@ class Engine:
     def counts(self) -> dict[str, float]:
         """Count messages received, passed over and sent since the start, for `garrison status`."""
         sending = self._sending
-        return {
+        oldest = self.receiving.oldest() if self._runtime.paused else None
+        held = {} if oldest is None else {"oldest_s": max(read_clocks()[0] - oldest, 0.0)}
+        return held | {
             "heard": self._received,
             "passed_over": self._passed_over,
             "waiting": self.receiving.waiting,

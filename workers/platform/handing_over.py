@@ -57,14 +57,18 @@ class HandingOver:
     async def hand_over(self, memory: Memory) -> None:
         """Return when the message is on disk; without a mailbox, when it is on its way.
 
+        While the platform is paused, all but orders of operators wait here.
+
         Raises:
             InvalidCall: It can never be posted: it is too large, for example.
         """
-        if memory.metadata.get(EDITED):
-            await self._emit(memory)
-            return
-        if self._operators.handles(memory):
+        is_edit = bool(memory.metadata.get(EDITED))
+        if not is_edit and self._operators.handles(memory):
             await self._operators.answer(memory, memory.metadata.get(CAUGHT_UP_KEY) is True)
+            return
+        await self._runtime.until_resumed()
+        if is_edit:
+            await self._emit(memory)
             return
         memory, responses = as_command(memory, self._commands)
         if await self._post(memory, responses):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from garrison.ipc import Busy, GarrisonError, NotSent, OrderFailed, RetryLater
+from garrison.ipc.causes import DEPTH_MOST, services_of
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.content import Content, Memory
 from garrison.workers.runtime import Runtime
@@ -41,7 +42,9 @@ ORDER_S = 20.0  # for an order to be carried out; then its answer says that it i
 READ_S = 10.0  # for what is read
 EVENTS_MOST = 100  # of a service, in which an order that was given is looked for
 SEND_TRIES = 10
-SUPERVISOR = {Verb.RESTART: "restart", Verb.PAUSE: "stop", Verb.RESUME: "start"}
+SUPERVISOR = {Verb.RESTART: "restart", Verb.PAUSE: "pause", Verb.RESUME: "resume"}
+
+GIVEN = frozenset({"service.ordered", "service.paused"})  # events of orders
 
 Send = Callable[[str, Content, str, bool], Awaitable[Sent]]
 
@@ -101,14 +104,16 @@ class OperatorChat:
                 rows = (await self._status()) or []
                 return Content(chat_answers.services_text(rows)), None
             case Verb.WHY:
-                rows = await self._status(order.name)
-                return Content(chat_answers.why_text(rows[0], read_clocks()[0])), None
+                rows = await self._with_dependencies(order.name)
+                text = chat_answers.why_text(order.name, rows, read_clocks()[0])
+                return Content(text), None
             case Verb.LOGS:
                 return Content(await self._logs(order.name)), None
             case Verb.NO:
                 return Content(await self._drop(memory, order)), None
             case Verb.RESUME:
-                return Content(await self._give(order.verb, order.name, _reason(memory))), None
+                given = await self._give(order.verb, order.name, memory.entity_id, memory.id)
+                return Content(given), None
             case Verb.YES:
                 return await self._confirmed(memory, order)
             case _:
@@ -118,6 +123,17 @@ class OperatorChat:
         """Return the answer where there is no such service; "" if there is."""
         known = [entry.name for entry in self._runtime.client.directory]
         return "" if name in known else chat_answers.unknown_text(name, known)
+
+    async def _with_dependencies(self, name: str) -> list[dict[str, Any]]:
+        """Return the row of a service and those of all services below it."""
+        rows = await self._status(name)
+        known = {entry.name for entry in self._runtime.client.directory}
+        for _ in range(DEPTH_MOST):
+            missing = services_of(rows) & known - {row["name"] for row in rows}
+            if not missing:
+                break
+            rows += await self._status(*sorted(missing))
+        return rows
 
     async def _status(self, *names: str) -> list[dict[str, Any]]:
         data = await self._runtime.client.order("status", names, READ_S)
@@ -158,13 +174,15 @@ class OperatorChat:
             return Content(chat_answers.NOTHING_WAITS), None
         if found.name == self._runtime.name:
             return Content(chat_answers.begun_text(found.verb, found.name)), found
-        return Content(await self._give(found.verb, found.name, _reason(memory))), None
+        given = await self._give(found.verb, found.name, memory.entity_id, memory.id)
+        return Content(given), None
 
-    async def _give(self, verb: Verb, name: str, why: str) -> str:
+    async def _give(self, verb: Verb, name: str, person: str, message: str) -> str:
         """Give the supervisor an order, unless it was given before a kill; return the answer."""
+        why, order = _reason_of(person, message), self._runtime.client.order
         if verb not in CONFIRMED or not await self._was_given(name, why):
             try:
-                await self._runtime.client.order(SUPERVISOR[verb], (name,), ORDER_S, why=why)
+                await order(SUPERVISOR[verb], (name,), ORDER_S, why=why, person=person)
             except OrderFailed as error:
                 if error.code != "timed_out":
                     raise
@@ -173,18 +191,16 @@ class OperatorChat:
 
     async def _give_last(self, question: Question) -> None:
         """Give an order that ends this platform: its answer is sent."""
-        why = _reason_of(question.person, question.answered_by)
+        person, message = question.person, question.answered_by
         try:
-            await self._give(question.verb, question.name, why)
+            await self._give(question.verb, question.name, person, message)
         except (GarrisonError, OSError) as error:
             log.error("operator.order_failed service=%s error=%s", question.name, error)
 
     async def _was_given(self, name: str, why: str) -> bool:
         """Return whether the host's events have an order with this reason."""
         events = self._runtime.client.events(name, number=EVENTS_MOST, follow=False)
-        return any(
-            [one.event == "service.ordered" and one.data.get("why") == why async for one in events]
-        )
+        return any([one.event in GIVEN and one.data.get("why") == why async for one in events])
 
     # --- the answer ---------------------------------------------------------------------------
 
@@ -227,10 +243,6 @@ class OperatorChat:
     async def _write(self, questions: Questions) -> None:
         data = msgspec.json.encode(questions)
         await asyncio.to_thread(replace_file, self._path, data)
-
-
-def _reason(memory: Memory) -> str:
-    return _reason_of(memory.entity_id, memory.id)
 
 
 def _reason_of(person: str, message: str) -> str:

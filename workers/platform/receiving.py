@@ -50,9 +50,18 @@ class Receiving:
         save: Saves the position of a stream.
         spawn: Runs a coroutine until the service stops.
         held: Live messages wait until `catch_up` has ended.
+        overtakes: Whether a message does not wait for those before it in its room.
     """
 
-    def __init__(self, hand_over: HandOver, save: Save, spawn: Spawn, held: bool) -> None:
+    def __init__(
+        self,
+        hand_over: HandOver,
+        save: Save,
+        spawn: Spawn,
+        held: bool,
+        overtakes: Callable[[Memory], bool] = lambda memory: False,
+    ) -> None:
+        self._overtakes = overtakes
         self._hand_over, self._save, self._spawn = hand_over, save, spawn
         self._rooms: dict[str, deque[Work]] = {}  # with a task each
         self._streams = Streams()
@@ -90,12 +99,19 @@ class Receiving:
     def _enrol(self, work: Work) -> None:
         work.place = self._streams.add(work.stream, work.position)
         room = work.memory.room_id
+        if self._overtakes(work.memory):
+            room = f"{room}\n"
         queue = self._rooms.get(room)
         if queue is not None:
             queue.append(work)
             return
         self._rooms[room] = deque([work])
         self._spawn(self._serve(room), f"room {room[:40]}", False)
+
+    def oldest(self) -> float | None:
+        """Return when the oldest message that waits was written, Unix seconds; None: none does."""
+        queues = [*self._rooms.values(), *([self._behind] if self._behind is not None else [])]
+        return min((queue[0].memory.created_at for queue in queues if queue), default=None)
 
     async def _serve(self, room: str) -> None:
         """Hand over a room's messages, one after the other, until none waits."""

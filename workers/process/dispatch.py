@@ -10,8 +10,8 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from garrison.ipc import frames, messages, values
 from garrison.ipc.client import ATTRIBUTION, CALL_ID, CHAIN, DEADLINE, MARGIN
@@ -19,7 +19,8 @@ from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
-from garrison.ipc.messages import Call, Held, Token, encodable, should_log
+from garrison.ipc.messages import Call, Held, Token, encodable, is_direct, should_log
+from garrison.ipc.tracing import TRACE
 from garrison.workers.caller import CALLER
 from garrison.workers.service import Service
 
@@ -29,6 +30,9 @@ from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
 from .redaction import redacted
 from .tracebacks import error_text, formatted, one_line
+
+if TYPE_CHECKING:
+    from .method_spans import MethodSpans
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +82,14 @@ class Dispatch:
         self._cut = ""  # why running calls are cut short, once they are
         self._credit: dict[_Key, Credits] = {}
         self._posted: set[_Key] = set()  # calls delivered by the mailbox
+        self.callers: Mapping[Token, Token] = {}  # incarnations that call directly, by address
         self.threads = MethodThreads(name, threads)
         self._idle = asyncio.Event()
         self._idle.set()
         self._hops: dict[str, str] = {}  # names in a chain of calls
         self._unsent = 0  # values that could not travel
         self.draining = False
+        self.spans: MethodSpans | None = None  # of the running calls, where traces are on
 
     def serve(
         self, service: Service, methods: dict[str, Method], faults: object | None = None
@@ -106,6 +112,11 @@ class Dispatch:
             self._bound |= bound(faults, fault_methods)
         self._hops = {name: f"{self._name}.{name}" for name in self._methods}
 
+    def trace_by(self, spans: "MethodSpans") -> None:
+        """Begin a span with each call from now on."""
+        self.spans = spans
+        self._internal.note_model = spans.note_model
+
     @property
     def in_flight(self) -> int:
         """Return the number of running calls."""
@@ -119,7 +130,7 @@ class Dispatch:
             return
         if len(self._running) >= RUNNING_MOST:
             error = Overloaded(self._name, call.method, f"it already runs {RUNNING_MOST} calls")
-            self._send(source, messages.Failed(call.id, error.fault()))
+            self._fail(key, error.fault())
             return
         if key in self._running:
             return  # a repeated id
@@ -170,10 +181,12 @@ class Dispatch:
                 self._cancel(key, task)
 
     def router_changed(self) -> None:
-        """Cancel all streams and posted messages: their callers gave them up with the old router.
+        """Cancel the streams and posted messages that came through the old router: their callers
+        gave them up with it.
         A posted message is delivered again, and must not run twice concurrently."""
         for key in [*self._credit, *self._posted]:
-            self._cancel(key, self._running[key])
+            if not is_direct(key[0]):
+                self._cancel(key, self._running[key])
 
     def held(self) -> tuple[Held, ...]:
         """Return the running calls, the oldest first."""
@@ -183,7 +196,7 @@ class Dispatch:
             Held(
                 "stream" if key in self._credit else "call",
                 call.method,
-                key[0],
+                self.callers.get(key[0], key[0]),
                 now - since,
                 self._running[key].cancelling() > 0,
             )
@@ -219,7 +232,7 @@ class Dispatch:
         _, resisting = await asyncio.wait(running.values(), timeout=CUT_S)
         for key, task in running.items():
             if task in resisting:
-                self._send(key[0], messages.Failed(key[1], self._lost(begun[key][0])))
+                self._fail(key, self._lost(begun[key][0]))
 
     def _lost(self, call: Call) -> Fault:
         return ServiceLost(self._name, call.method, self._cut).fault()
@@ -229,14 +242,19 @@ class Dispatch:
             self._idle.clear()
         self._begun[key] = call, self._loop.time()
         context = self._context.copy()
-        context.run(CALLER.set, key[0])
+        caller = self.callers.get(key[0], key[0])
+        context.run(CALLER.set, caller)
         if call.attribution is not None:
             context.run(ATTRIBUTION.set, call.attribution)
+        if call.trace:
+            context.run(TRACE.set, call.trace)
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)
+        if self.spans is not None:
+            self.spans.begin(key, call, mail, context, caller)
         if call.method == SEND:
-            context.run(CALL_ID.set, [_call_id(key, mail)])
+            context.run(CALL_ID.set, [_call_id((caller, key[1]), mail)])
         # Not by `create_task`: the loop's task factory is for tasks of the service's own.
         self._running[key] = asyncio.Task(work, loop=self._loop, context=context)
 
@@ -252,6 +270,8 @@ class Dispatch:
             self._posted.discard(key)
         if self._credit:
             self._credit.pop(key, None)
+        if self.spans is not None:
+            self.spans.end(key)
         if not self._running:
             self._idle.set()
 
@@ -278,11 +298,11 @@ class Dispatch:
         except asyncio.CancelledError:
             self._cancelled(key, call)
         except Refusal as refusal:
-            self._send(key[0], messages.Failed(key[1], refusal.error.fault()))
+            self._fail(key, refusal.error.fault())
         except (KeyboardInterrupt, SystemExit):  # they end this process
             raise
         except BaseException as error:  # noqa: BLE001 (its caller receives it)
-            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+            self._fail(key, self._fault(call.method, error))
         else:
             self._send(key[0], messages.Reply(key[1], result))
         finally:
@@ -317,7 +337,7 @@ class Dispatch:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 (its caller receives it)
-            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+            self._fail(key, self._fault(call.method, error))
         else:
             self._send(key[0], messages.Done(key[1]))
         finally:
@@ -340,13 +360,17 @@ class Dispatch:
     def _cancelled(self, key: _Key, call: Call) -> None:
         """Reply to a caller that may still wait: the service may have cancelled its own method."""
         if self._cut:
-            self._send(key[0], messages.Failed(key[1], self._lost(call)))
+            self._fail(key, self._lost(call))
             return
         fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
-        self._send(key[0], messages.Failed(key[1], fault.fault()))
+        self._fail(key, fault.fault())
 
     def _refuse(self, key: _Key, method: str, reason: str) -> None:
-        fault = InvalidCall(self._name, method, reason).fault()
+        self._fail(key, InvalidCall(self._name, method, reason).fault())
+
+    def _fail(self, key: _Key, fault: Fault) -> None:
+        if self.spans is not None:
+            self.spans.failed(key, fault)
         self._send(key[0], messages.Failed(key[1], fault))
 
     def _unsendable(self, method: str, what: str, value: object, error: Exception) -> TypeError:

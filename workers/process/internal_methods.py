@@ -18,6 +18,7 @@ from garrison.ipc.declared_errors import DeclaredError, ModelError, RetryLater
 from garrison.ipc.error_text import error_text
 from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.mail import DEAD_LETTER
+from garrison.ipc.messages import Assignment
 from garrison.workers.agents.components import (
     Action,
     Evaluator,
@@ -45,12 +46,14 @@ from garrison.workers.agents.models import TEXT_TYPES, Model, ModelType, params_
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.task_workers import TaskEnd, TaskRun
 from garrison.workers.agents.tools import Generated, has_tools
+from garrison.workers.runtime import Runtime
 
 from .methods import Method, describe
 from .tracebacks import author_location, formatted, one_line
 
 log = logging.getLogger(__name__)
 
+NoteModel = Callable[[str, str, Mapping[str, int]], None]  # model type, provider, tokens
 CONTENT_FIELDS = frozenset(Content.__struct_fields__)
 WIRE_NAMES = {
     "should_evaluate": "$judges",  # fixed by earlier releases
@@ -69,6 +72,7 @@ class InternalMethods:
 
     def __init__(self, runtime: object, components: ComponentRegistry, events: Events) -> None:
         self._runtime, self._components, self._events = runtime, components, events
+        self.note_model: NoteModel | None = None  # where traces are on
 
     async def event(self, event: str, payload: Any) -> None:
         """Run the handlers of an event."""
@@ -132,6 +136,8 @@ class InternalMethods:
         """Run a model; return its whole output, as `Counted` where that is wanted."""
         with counting() as taken:
             output = await self._output(model_type, provider, params)
+        if self.note_model is not None:
+            self.note_model(model_type, provider, taken.tokens)
         return Counted(output, taken.tokens, taken.cost) if counted else output
 
     async def _output(self, model_type: str, provider: str, params: Any) -> Any:
@@ -250,6 +256,15 @@ METHODS = methods_of(InternalMethods)
 def bound(target: object, methods: Mapping[str, Method] = METHODS) -> dict[str, Callable[..., Any]]:
     """Return an object's functions behind such methods."""
     return {wire_name: getattr(target, method.name) for wire_name, method in methods.items()}
+
+
+def fault_methods(assignment: Assignment, runtime: Runtime) -> object | None:
+    """Return the methods of `garrison chaos`, where the config permits them."""
+    if not assignment.chaos:
+        return None
+    from .faults import FaultInjection  # other workers do not even import it
+
+    return FaultInjection(runtime, runtime.client)
 
 
 @contextlib.contextmanager

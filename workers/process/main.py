@@ -18,7 +18,8 @@ import uvloop
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Assignment, Reading
-from garrison.ipc.system import log_stream, process_tree, stack_signals
+from garrison.ipc.system import installed, log_stream, process_tree, stack_signals
+from garrison.ipc.tracing import header_values
 from garrison.workers import config_class
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
@@ -29,7 +30,7 @@ from .loading import installed_plugins
 from .methods import describe
 from .preparation import drop_privileges
 from .tracebacks import formatted
-from .worker import WorkerRun
+from .worker_run import WorkerRun
 
 # All other signals get their defaults back: the launcher handles them, and a shell may have ignored
 # some. Python ignores SIGPIPE and SIGXFSZ, so that a write fails with an error instead. The others
@@ -45,6 +46,7 @@ EXITS_MOST = 100  # tasks that wait for one that calls `sys.exit`
 def warm_up() -> None:
     """Do once, in the launcher, what every worker would otherwise repeat."""
     installed_plugins()
+    installed.loaded_version()
     describe(_Sample)
     codecs.lookup("ascii")  # imports its module
 
@@ -135,7 +137,10 @@ def _serve(assignment: Assignment) -> int:
         terminal.attach(assignment.terminal)
     else:
         terminal.do_without(assignment.name)
-    redaction.install(secrets)
+    hidden = secrets | header_values(os.fsdecode(assignment.traces.headers))
+    if (keys := assignment.paths.curve) is not None:
+        hidden["key"] = keys.secret
+    redaction.install(hidden)
     prepared = drop_privileges(assignment)
     logs.install(assignment.name, assignment.generation)
     run = WorkerRun(assignment, secrets, prepared)

@@ -236,6 +236,7 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         platform=issubclass(cls, Platform),
         credential=cls.credential if issubclass(cls, Platform) else "",
         secrets=_secrets(cls),
+        serves_paused=getattr(cls, "_serves_paused", False) is True,
     )
     return manifest, methods
 

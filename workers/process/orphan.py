@@ -15,7 +15,7 @@ import signal
 from garrison.ipc.system import process_tree
 
 MARGIN_S = 5.0  # beyond watchdog and grace, so that a supervisor acts first
-CLOCK_MONOTONIC, SIGEV_SIGNAL = 1, 0  # linux/time.h, bits/sigevent-consts.h
+CLOCK_MONOTONIC, TIMER_ABSTIME, SIGEV_SIGNAL = 1, 1, 0  # linux/time.h, bits/sigevent-consts.h
 
 
 class ParentWatch:
@@ -85,15 +85,16 @@ class KillTimer:
 
     It sends SIGKILL, which also ends a process that is stopped, or blocked in C code that holds
     the interpreter's lock. Where the kernel has no such timer, nothing happens.
+
+    Args:
+        clock: The clock that it goes by.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: int = CLOCK_MONOTONIC) -> None:
         self._libc = process_tree.LIBC
         self._id = ctypes.c_void_p()
         event = _Event(0, signal.SIGKILL, SIGEV_SIGNAL)
-        result = self._libc.timer_create(
-            CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._id)
-        )
+        result = self._libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._id))
         self._created = result == 0
 
     def rearm(self, seconds: float) -> None:
@@ -102,6 +103,12 @@ class KillTimer:
             whole = int(seconds)
             after = _Setting(_Time(0, 0), _Time(whole, int((seconds - whole) * 1e9)))
             self._libc.timer_settime(self._id, 0, ctypes.byref(after), None)
+
+    def kill_at(self, time_ns: int) -> None:
+        """Kill the process at this time of the clock, in nanoseconds; at once if it is over."""
+        if self._created:
+            at = _Setting(_Time(0, 0), _Time(*divmod(max(time_ns, 1), 1_000_000_000)))
+            self._libc.timer_settime(self._id, TIMER_ABSTIME, ctypes.byref(at), None)
 
 
 class _Event(ctypes.Structure):

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from garrison.ipc.errors import GarrisonError, PermanentFailure
@@ -10,6 +10,7 @@ from garrison.ipc.flight_recorder import Recorder, ValueRecorder
 from garrison.ipc.messages import Assignment, Entry, Token
 
 from . import redaction
+from .lease import Lease
 from .lock import held_by, take_lock
 from .sandbox import apply_limits, chown_data_folder
 
@@ -19,9 +20,11 @@ class Names:
 
     def __init__(self) -> None:
         self.directory: Iterable[Entry] = ()
+        self.callers: Mapping[Token, Token] = {}  # incarnations that call directly, by address
 
     def of(self, token: Token) -> str:
         """Return the NAME of an incarnation, or ''."""
+        token = self.callers.get(token, token)
         return next((entry.name for entry in self.directory if entry.token == token), "")
 
 
@@ -32,6 +35,7 @@ class Prepared(NamedTuple):
     names: Names  # used by the recorder
     problem: Exception | None  # why the service cannot run; reported once it is connected
     launcher: int  # pid
+    lease: Lease | None = None  # on a node
 
 
 def drop_privileges(assignment: Assignment) -> Prepared:
@@ -46,6 +50,7 @@ def drop_privileges(assignment: Assignment) -> Prepared:
     else:
         recorder = Recorder(paths.recorder, names.of)
     problem: Exception | None = None
+    lease = Lease(paths.lease) if paths.lease else None
     if paths.lock and take_lock(paths.lock) is None:
         problem = GarrisonError(held_by(paths.lock))
     try:
@@ -55,4 +60,4 @@ def drop_privileges(assignment: Assignment) -> Prepared:
             print(f"limit not granted: {refused}", file=sys.stderr)
     except PermanentFailure as error:
         problem = error
-    return Prepared(recorder, names, problem, launcher)
+    return Prepared(recorder, names, problem, launcher, lease)

@@ -9,25 +9,30 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, assert_never
 
+import msgspec
 import zmq
 
 from garrison.ipc import messages
+from garrison.ipc.call_counts import CallCounts
 from garrison.ipc.client import Client
+from garrison.ipc.direct import Direct
 from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
 from garrison.ipc.session import ACKNOWLEDGE_S, Session
 from garrison.ipc.system import log_stream, process_tree
+from garrison.ipc.system.installed import versions
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.settings import Settings
-from garrison.workers.background import Background, BackgroundFailure
-from garrison.workers.config_class import ConfigMismatch, convert_config
+from garrison.workers.background import Background
+from garrison.workers.config_class import convert_config
 from garrison.workers.plugin import Plugin
 from garrison.workers.reports import WARNING_MOST, Reports
 from garrison.workers.runtime import Runtime
@@ -37,8 +42,10 @@ from . import health, logs, redaction
 from .code_files import imported_files
 from .dispatch import Dispatch
 from .ending import LOG_HELD_S, Ending, EndReport
-from .exit import CRASHED, NOT_STARTED, leave
-from .internal_methods import InternalMethods
+from .exit import CRASHED, leave
+from .failure import report_failure
+from .heartbeat import HeartbeatSchedule
+from .internal_methods import InternalMethods, fault_methods
 from .loading import load
 from .loop_watch import LoopWatch
 from .methods import describe, with_attributes
@@ -48,49 +55,18 @@ from .reaper import Reaper
 from .redaction import redacted
 from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
-from .starting import postponed_s, start_service
+from .stack_report import stacks_of
+from .starting import start_service
 from .task_watch import TaskWatch
-from .tracebacks import failure_reason, format_task, formatted, one_line
+from .tracebacks import format_task, formatted, one_line
+from .traces import Traces
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BEAT_S = 1.0  # longest interval between beats; a quarter of the watchdog if that is shorter
 DRAIN_SHARE = 0.7  # of the grace is for running calls, the rest for Service.stop
 UNDO_S = 2.0  # for a cancelled init or start to clean up
 TREE_S = 2.0  # for descendants to end when the worker ends them itself
-
-
-class WorkerRun:
-    """One worker from its connection to its exit code, also where its code calls `sys.exit`."""
-
-    def __init__(self, assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> None:
-        self._arguments = assignment, secrets, prepared
-        self._worker: Worker | None = None
-
-    async def main(self) -> int:
-        """Run a service until its end; return the process's exit code."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._worker = worker = Worker(*self._arguments)
-        try:
-            return await worker.run(context)
-        finally:
-            worker.close()
-            context.term()  # returns when the last replies have left
-
-    async def exited(self, end: SystemExit | KeyboardInterrupt) -> int:
-        """Report what a task raised that stops the loop; return the exit code.
-
-        A code of `sys.exit` that is a number is the process's own; a text is the reason of a
-        failure. A KeyboardInterrupt is no signal here: an author's code raised it.
-        """
-        if self._worker is None:
-            return CRASHED
-        if isinstance(end, KeyboardInterrupt):
-            return await self._worker.fail(end)
-        if end.code is None or isinstance(end.code, int):
-            return end.code if isinstance(end.code, int) else 0
-        return await self._worker.fail(end)
 
 
 class Shutdown(Exception):
@@ -108,7 +84,8 @@ class Worker:
 
     def __init__(self, assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> None:
         self._assignment = a = assignment
-        self._problem = prepared.problem
+        self._prepared = prepared
+        self._direct: Direct | None = None  # once it is connected
         self._loop = asyncio.get_running_loop()
         self._recorder = prepared.recorder
         self._session = session = self._new_session(a)
@@ -139,7 +116,9 @@ class Worker:
         self._reports.extend = self._extend
         internal = InternalMethods(self._runtime, self._components, self._events)
         self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message, a.threads)
-        self._end = EndReport(self._dispatch, self._background, prepared.names.of)
+        names = prepared.names.of
+        self._traces = Traces(a, client, self._dispatch, self._reports.warn, names)
+        self._end = EndReport(self._dispatch, self._background, names)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[Ending] = self._loop.create_future()
@@ -147,8 +126,7 @@ class Worker:
         self._thread = threading.get_ident()
         self._failure: asyncio.Task[int] | None = None  # that is being reported
         self._seq = 0
-        watchdog = a.timing.watchdog
-        self._beat_interval = min(BEAT_S, watchdog / 4) if watchdog else BEAT_S
+        self._heartbeat = HeartbeatSchedule(a.timing.watchdog, a.token)
         self._methods = messages.Manifest("")  # the manifest of the methods alone
         self._manifest: messages.Manifest | None = None  # as sent with Ready
         self._code: tuple[messages.CodeFile, ...] = ()
@@ -165,7 +143,8 @@ class Worker:
             batch_read=self._recorder.batches.add,
             synced=self._recorder.batches.clear,
             router_changed=lambda: self._dispatch.router_changed(),
-            peer_ended=self._peer_ended,
+            peer_ended=self._caller_ended,
+            broken=self._abandon,
         )
         session = Session(a.token, a.calls, worker=hooks, zero_copy=True)
         session.handlers |= {
@@ -174,17 +153,23 @@ class Worker:
             messages.Credit: self._on_credit,
         }
         session.calls.observer = self._recorder
+        session.calls.counts = CallCounts(session.directory)
         return session
 
     async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
         """Connect, run the service until its end, and return the exit code."""
         paths = self._assignment.paths
-        self._session.open(context, paths.control, paths.bus)
+        self._direct = Direct(self._session, self._caller_ended)
+        self._prepared.names.callers = self._dispatch.callers = self._direct.callers
+        self._session.direct = self._direct
+        self._session.open(context, paths.control, paths.bus, paths.curve)
+        if self._prepared.lease is not None:
+            self._prepared.lease.begin()
         self._introduce()
         self._beat()
         try:
-            if self._problem is not None:
-                raise self._problem
+            if self._prepared.problem is not None:
+                raise self._prepared.problem
             return await self._serve()
         except Shutdown as end:
             return await self._stop(str(end))
@@ -203,6 +188,7 @@ class Worker:
 
     async def _serve(self) -> int:
         a, runtime = self._assignment, self._runtime
+        self._traces.begin()  # before the plugin's libraries look for a provider
         plugin = self._load()
         logs.take_over_loggers(a.name)  # those of bundled services
         self._watch()
@@ -230,14 +216,14 @@ class Worker:
         described, methods = describe(type(service))
         self._methods = with_attributes(described, service)
         self._manifest = self._components.add_to_manifest(self._methods)
-        self._dispatch.serve(service, methods, self._faults())
+        self._dispatch.serve(service, methods, fault_methods(a, runtime))
         self._phase, self._background.serving = "run", True
         self._code = imported_files()
         self._parents.expect_beat(self._silence)
         self._session.send(messages.Ready(self._manifest, self._code))
         with health.checking(service, a.timing.health_interval, self._session.send):
             await self._until_ended(self._background.finished.wait())
-        raise Shutdown("it asked to end")
+        raise Shutdown(self._background.finished_because)
 
     def _watch(self) -> None:
         """Watch the loop and its tasks from now on; the import is allowed to block."""
@@ -258,14 +244,6 @@ class Worker:
             if not reason:
                 raise
             raise PermanentFailure(f"its plugin cannot be imported: {reason}") from error
-
-    def _faults(self) -> object | None:
-        """Return the methods of `garrison chaos`, where the config permits them."""
-        if not self._assignment.chaos:
-            return None
-        from .faults import FaultInjection  # other workers do not even import it
-
-        return FaultInjection(self._runtime, self._client)
 
     async def _until_ended(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work. Cancel it if background work fails, or if the worker is to drain.
@@ -307,6 +285,7 @@ class Worker:
                 reason = f"its stop raised {one_line(error)}"
             self._end.stop_ended()
         await self._background.cancel()
+        await self._traces.end()
         await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
         self._end.log_resisting()  # by now what was cancelled has had its turn
         return 0
@@ -329,17 +308,10 @@ class Worker:
         return await asyncio.shield(self._failure)
 
     async def _report_failure(self, error: BaseException) -> int:
-        cause = error
-        if type(error) is BackgroundFailure and error.__cause__ is not None:
-            cause = error.__cause__
-        text = formatted(cause)
-        log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
-        # By its type: an author's exception may raise where its `__class__` is read.
-        permanent = issubclass(type(cause), PermanentFailure | ConfigMismatch | ConfigError)
-        reason = failure_reason(cause, permanent)
-        fields = (self._phase, reason, text, permanent, postponed_s(self._phase, cause))
-        await self._session.send_last(messages.Failing(*fields), self._last_words_timeout)
-        return CRASHED if self._phase == "run" else NOT_STARTED
+        message, code = report_failure(self._assignment.name, self._phase, error)
+        await self._traces.end()
+        await self._session.send_last(message, self._last_words_timeout)
+        return code
 
     @property
     def _last_words_timeout(self) -> float:
@@ -348,7 +320,9 @@ class Worker:
         A worker that ends by itself while there is no supervisor waits for the next one, which
         would otherwise restart the service.
         """
-        alone = not self._parents.supervised and not self._drain.done()
+        remote = self._assignment.paths.curve is not None
+        there = not self._session.is_alone if remote else self._parents.supervised
+        alone = not there and not self._drain.done()
         return max(self._assignment.timing.orphan_grace if alone else 0.0, ACKNOWLEDGE_S)
 
     def _on_term(self) -> None:
@@ -370,7 +344,11 @@ class Worker:
     def _introduce(self) -> None:
         """Report the current state to a supervisor: the first one, or its successor."""
         a, session = self._assignment, self._session
-        session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid(), syncs=True))
+        self._heartbeat.renew()
+        local = a.paths.curve is None  # there are no direct routes to another machine
+        session.send(
+            messages.Hello(WIRE, a.name, a.generation, os.getpid(), True, *versions(), local)
+        )
         if self._phase in {"start", "run"}:
             session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:
@@ -396,12 +374,10 @@ class Worker:
             self._session.send(messages.Ready(self._manifest, self._code))
 
     def _send_beat(self) -> None:
-        session = self._session
-        self._seq += 1
-        dispatch, reports = self._dispatch, self._reports
+        session, dispatch, reports = self._session, self._dispatch, self._reports
         reports.warn("threads", dispatch.threads.problem or None)
         beat = messages.Beat(
-            self._seq,
+            0,
             dispatch.in_flight,
             session.refused,
             reports.numbers(),
@@ -409,8 +385,12 @@ class Worker:
             tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
             dispatch.threads.use,
             reports.link(),
+            *session.calls.report(),
+            reports.incidents.of_beat(),
         )
-        session.send(beat)
+        if self._heartbeat.is_due(beat, session.now(), adds=bool(beat.calls)):
+            self._seq += 1
+            session.send(msgspec.structs.replace(beat, seq=self._seq))
 
     def _extend(self, seconds: float, reason: str) -> None:
         """Move the deadline of the start or the stop that is under way; from any thread."""
@@ -428,11 +408,13 @@ class Worker:
         self._send_beat()
         self._reaper.reap(session.now())
         log_stream.follow()  # also for what C code and child processes write
+        if self._direct is not None:
+            self._direct.beat()
         self._parents.expect_beat(self._silence)
-        if self._parents.is_orphaned(session.now()):
+        if self._prepared.lease is None and self._parents.is_orphaned(session.now()):
             self._parents.end_launcher()
             self._abandon("the supervisor and the launcher are gone, or stopped")
-        self._loop.call_later(self._beat_interval, self._beat)
+        self._loop.call_later(self._heartbeat.delay(time.monotonic()), self._beat)
 
     @property
     def _silence(self) -> float:
@@ -452,6 +434,8 @@ class Worker:
                 if not self._drain.done():
                     words = reason or "it was ended by order"
                     self._drain.set_result(Ending(grace, "ordered", words, calls))
+            case messages.ShowTasks(number) if number:
+                self._session.send(stacks_of(self._loop, number))
             case messages.ShowTasks():
                 self._show_tasks()
             case messages.Rejected(reason):
@@ -460,12 +444,15 @@ class Worker:
                 assert_never(message)
 
     def _welcomed(self, message: messages.Welcome, is_successor: bool) -> None:
-        self._parents.set_supervisor(message.pid)
+        if self._assignment.paths.curve is None:  # else it is the pid of another machine's process
+            self._parents.set_supervisor(message.pid)
         self._session.watch_supervisor()
         if is_successor:
             self._introduce()
+            if self._direct is not None:
+                self._direct.supervisor_changed()
 
-    def _peer_ended(self, token: Token) -> None:
+    def _caller_ended(self, token: Token) -> None:
         self._recorder.caller_ended(token)
         self._dispatch.caller_ended(token)
 
@@ -491,6 +478,6 @@ class Worker:
     def _reply(self, to: Token, message: messages.Data) -> None:
         message = redaction.redact_reply(message)
         self._recorder.answered(to, message)
-        bus = self._session.bus
-        if bus is not None:  # in place of `send_data`, which would be one more call
-            bus.send(to, message)
+        link = self._session.links.get(to, self._session.bus)
+        if link is not None:  # in place of `send_data`, which would be one more call
+            link.send(to, message)

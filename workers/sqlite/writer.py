@@ -18,6 +18,25 @@ Operation = Callable[[sqlite3.Cursor], Any]
 MAX_BATCH = 256  # operations in one commit
 
 
+class JoiningOperation:
+    """An operation that runs faster together with others of its class.
+
+    It is no ABC: each operation is asked whether it is one, and an ABC takes long to answer.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, cursor: sqlite3.Cursor) -> Any:
+        """Run alone."""
+        raise NotImplementedError
+
+    @classmethod
+    def run_together(cls, cursor: sqlite3.Cursor, operations: Sequence[Any]) -> list[Any]:
+        """Run several, as if one after the other; return the result of each. After an error they
+        run again alone."""
+        raise NotImplementedError
+
+
 class WriteRequest(NamedTuple):
     """An operation that waits for the thread."""
 
@@ -160,12 +179,13 @@ def run_transaction(
     """
     failed: dict[int, Exception] = {}
     cursor = db.cursor()
+    steps = _steps(operations)
     while True:
         cursor.execute("BEGIN IMMEDIATE")
         index, outcomes = -1, list[Any]()
         try:
-            for index, operation in enumerate(operations):
-                outcomes.append(failed[index] if index in failed else operation(cursor))
+            for index, step in enumerate(steps):
+                outcomes += [failed[index]] if index in failed else _run_step(cursor, step)
             index = -1
             cursor.execute("COMMIT")
         except BaseException as error:
@@ -173,9 +193,31 @@ def run_transaction(
                 cursor.execute("ROLLBACK")
             if index < 0 or not (isinstance(error, Exception) and is_own_error(error)):
                 raise
-            failed[index] = error
+            if len(steps) < len(operations):  # find out which it was
+                steps = [[one] for one in operations]
+            else:
+                failed[index] = error
         else:
             return outcomes
+
+
+def _steps(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """Return the operations in their order, those that follow each other and join as one step."""
+    steps: list[list[Operation]] = []
+    for operation in operations:
+        last = steps[-1][0] if steps else None
+        if type(operation) is type(last) and isinstance(operation, JoiningOperation):
+            steps[-1].append(operation)
+        else:
+            steps.append([operation])
+    return steps
+
+
+def _run_step(cursor: sqlite3.Cursor, step: list[Operation]) -> list[Any]:
+    first = step[0]
+    if len(step) > 1 and isinstance(first, JoiningOperation):
+        return first.run_together(cursor, step)
+    return [first(cursor)]
 
 
 def is_statement_error(error: BaseException) -> bool:

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from .table import folded, indented, pairs, table, terminal_width
+from .lines import terminal_width
+from .table import folded, indented, pairs, table
 from .text import compact, counted, sanitize
 
 Row = dict[str, Any]
@@ -119,6 +120,7 @@ def _facts(row: Row) -> list[tuple[str, Any]]:
         ("ended", _after(row["heard_at"], row["done_at"])),
         ("by", why["how"]),
         ("problem", why["problem"]),
+        ("trace", why.get("trace", "")),
     ]
 
 

@@ -16,7 +16,8 @@ from garrison.supervisor.crashes.report import (
 )
 from garrison.supervisor.logs.events import local_time, localized
 
-from .table import folded, indented, pairs, table, terminal_width
+from .lines import terminal_width
+from .table import folded, indented, pairs, table
 from .text import counted, sanitize, size, span
 
 # The first frame of garrison's own, below all of an author's; in reports of earlier versions too.
@@ -121,6 +122,8 @@ def _in_flight(calls: list[InFlight]) -> Iterable[RenderableType]:
     heads = ("SINCE", "", "SERVICE", "METHOD", "BYTES", "FOR")
     yield table(heads, rows, cut=CUT, right={"BYTES"})
     yield from _values((call.since, call.method, call.value) for call in calls)
+    traces = dict.fromkeys(sanitize(call.trace) for call in calls if call.trace)
+    yield from (folded(f"trace {trace}") for trace in traces)
 
 
 def _messages(messages: list[RecentMessage]) -> Iterable[RenderableType]:

@@ -1,7 +1,9 @@
-"""How the status of services is shown to people."""
+"""How every detail of a service is shown to people."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,125 +12,10 @@ from rich.text import Text
 
 from garrison.supervisor.logs.events import local_time
 
-from .link import is_disconnected, link_lines, link_problems, link_words
-from .table import Column, fitting, indented, pairs, terminal_width
+from .link import is_disconnected, link_problems, link_words
+from .status_table import DISCONNECTED, STYLES, UNWELL, facts_line
+from .table import indented, pairs
 from .text import sanitize, size, span
-
-STYLES = {
-    "running": "green",
-    "failed": "red",
-    "disconnected": "red",
-    "backoff": "yellow",
-    "queued": "yellow",
-    "initializing": "yellow",
-    "starting": "yellow",
-}
-UNWELL = "!"  # beside the state of a service that is not well, and before the lines that say why
-LINE_MOST = 200  # characters of a reason
-DISCONNECTED = "disconnected"  # a platform's process runs, and its connection has ended for good
-NAME_MOST = 28  # columns of a NAME in the table
-
-
-def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
-    """Return the services as a table, and why some do not run below it."""
-    rows, head = data["services"], data["supervisor"]
-    running = sum(row["state"] == "running" for row in rows)
-    yield Text(
-        f"supervisor {head['pid']}, up {span(head['uptime_s'])}, {running} of {len(rows)} running,"
-        f" home {head['home']}",
-        overflow="fold",
-    )
-    for one in head.get("config_rejected", ()):
-        yield rejected_line(one["text"])
-    if head.get("upgrade_pending"):
-        yield Text(
-            f"{UNWELL} upgrade pending: the supervisor runs garrison {head['version']}, installed "
-            f"is {head['installed']}: garrison upgrade",
-            overflow="fold",
-        )
-    for module, reason in head.get("not_preloaded", {}).items():
-        yield _one_line(
-            f"{UNWELL} not preloaded: {module}: {reason}; each worker imports it itself"
-        )
-    if not rows:
-        yield Text("no services: config.toml names the plugins")
-        return
-    yield _table(rows)
-    for row in rows:
-        if any(row["facts"].values()):
-            yield Text(sanitize(f"{row['name']}: {facts_line(row['facts'])}"))
-        if _unwell(row):
-            yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
-        for line in link_lines(row):
-            yield _one_line(f"{row['name']}{line}")
-        for line in row.get("warnings", ()):
-            yield _one_line(f"{row['name']} {UNWELL} {line}")
-        if row["reason"] and row["state"] != "running":
-            yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
-
-
-def rejected_line(problem: str) -> Text:
-    """Return the line about a part of the config on disk that is not used."""
-    text = sanitize(f"{UNWELL} config rejected: {problem}")
-    return Text(text, STYLES["failed"], no_wrap=True, overflow="ignore")
-
-
-def _marked(row: dict[str, Any]) -> bool:
-    """Return True if a mark beside the state says that a line below has more."""
-    link = row.get("link") or {}
-    broken = link.get("disconnected") or link.get("deaf")
-    return _unwell(row) or bool(broken or row.get("config_rejected") or row.get("warnings"))
-
-
-def _unwell(row: dict[str, Any]) -> bool:
-    return row["health"] is not None and not row["health"]["well"]
-
-
-def _one_line(text: str) -> Text:
-    line = Text(sanitize(text))
-    line.truncate(LINE_MOST, overflow="ellipsis")
-    return line
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    names = [Text(row["name"]) for row in rows]
-    for name in names:
-        name.truncate(NAME_MOST, overflow="ellipsis")
-    cells = [_cells(row) for row in rows]
-    columns = [Column("NAME", names), Column("STATE", [_state(row) for row in rows])]
-    for number, title in enumerate(("PID", "UP", "RESTARTS", "RSS", "CPU")):
-        columns.append(Column(title, [Text(row[number]) for row in cells], right=True))
-    return fitting(columns, ("CPU", "RSS", "RESTARTS", "UP", "PID"), terminal_width())
-
-
-def _state(row: dict[str, Any]) -> Text:
-    if is_disconnected(row):
-        return Text(f"{DISCONNECTED} {UNWELL}", STYLES["failed"])
-    if _marked(row):
-        return Text(f"{row['state']} {UNWELL}", STYLES["backoff"])
-    return Text(row["state"], STYLES.get(row["state"], ""))
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    live = row["pid"] is not None
-    return (
-        str(row["pid"] or "-"),
-        span(row["uptime_s"]) if row["state"] == "running" else "-",
-        str(row["restarts"]),
-        _memory(row) if live else "-",
-        f"{row['cpu_percent']:.0f}%" if live else "-",
-    )
-
-
-def _memory(row: dict[str, Any]) -> str:
-    """Return a service's memory, beside its limit if it has one.
-
-    A limit applies to the worker and every process that it started, so then all of them count.
-    """
-    if not row.get("memory_max"):
-        return size(row["rss_bytes"])
-    has = row["tree"]["memory_bytes"] if row.get("tree") else row["rss_bytes"]
-    return f"{size(has)}/{size(row['memory_max'])}"
 
 
 def _tree(row: dict[str, Any]) -> str | None:
@@ -194,14 +81,14 @@ def _deaths(lines: list[dict[str, Any]], command: Callable[[str], str]) -> Itera
 def _facts(row: dict[str, Any]) -> Table:
     facts: list[tuple[str, Any]] = [
         ("reason", row["reason"]),
+        ("paused", _paused(row)),
+        ("reload", _reload(row)),
         ("config", _rejected(row)),
-        ("type", row["service_type"]),
-        ("plugin", row["plugin"]),
-        ("agent", row.get("agent")),
-        ("character", row.get("character")),
-        ("about", row.get("capability_description")),
+        *_what(row),
+        ("node", row.get("node")),
         ("pid", _process(row)),
         ("user", row.get("uid")),
+        ("python", _python(row)),
         ("has", _tree(row)),
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
         ("restarts", row["restarts"] or None),
@@ -219,23 +106,46 @@ def _facts(row: dict[str, Any]) -> Table:
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
         ("threads", _threads(row)),
+        ("direct callees", ", ".join(row.get("direct_to", []))),
+        ("direct callers", ", ".join(row.get("direct_from", []))),
         ("says", facts_line(row["facts"])),
         ("log", row.get("log")),
     ]
     return pairs(facts)
 
 
-def facts_line(facts: dict[str, float]) -> str:
-    """Return the facts that a service reports: names in _s are seconds, in _bytes bytes."""
-    shown = []
-    for key, value in facts.items():
-        if key.endswith("_s"):
-            shown.append(f"{key.removesuffix('_s')} {span(value)}")
-        elif key.endswith("_bytes"):
-            shown.append(f"{key.removesuffix('_bytes')} {size(int(value))}")
-        else:
-            shown.append(f"{key} {value:g}")
-    return ", ".join(shown).replace("_", " ")
+def _what(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a service is: its plugin and character, or its command."""
+    if command := row.get("command"):
+        return [("command", shlex.join(command)), ("agent", row.get("agent"))]
+    return [
+        ("type", row["service_type"]),
+        ("plugin", row["plugin"]),
+        ("agent", row.get("agent")),
+        ("character", row.get("character")),
+        ("about", row.get("capability_description")),
+    ]
+
+
+def _reload(row: dict[str, Any]) -> str | None:
+    """Return the second process of a service while it is reloaded."""
+    second = row.get("reload")
+    if not second:
+        return None
+    which = "next" if second["generation"] > row["generation"] else "former"
+    return f"the {which} process, {second['pid'] or '-'}, is {second['state']}"
+
+
+def _paused(row: dict[str, Any]) -> str | None:
+    """Return who paused a service, and when."""
+    if not row.get("paused"):
+        return None
+    by = f" by {row['paused_by']}" if row.get("paused_by") else ""
+    by += f" ({row['paused_why']})" if row.get("paused_why") else ""
+    if since := row.get("paused_since"):
+        when = datetime.fromtimestamp(since).astimezone().isoformat(" ", "seconds")
+        return f"since {when}{by}"
+    return f"yes{by}"
 
 
 def _process(row: dict[str, Any]) -> str | None:
@@ -265,6 +175,16 @@ def _health(row: dict[str, Any]) -> str | None:
         return None
     when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
     return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
+
+
+def _python(row: dict[str, Any]) -> str | None:
+    """Return the interpreter of a service, and what runs in it; nothing if it is the host's own."""
+    own = row.get("python")
+    if not own:
+        return None
+    if not own["version"]:
+        return str(own["path"])
+    return f"{own['version']} ({own['path']}), garrison {own['garrison']}, wire {own['wire']}"
 
 
 def _link(row: dict[str, Any]) -> str | None:

@@ -1,7 +1,6 @@
 """Tables and lists of rich, within the terminal's width."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -11,33 +10,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .lines import terminal_width
 from .text import sanitize
 
-FIRST_LEAST = 8  # columns of a table's first column that are shown
-CUT_LEAST = 8  # the same, of a column that may be cut
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table."""
-
-    title: str
-    cells: list[Text]
-    right: bool = False  # aligned to the right
-
-    @property
-    def width(self) -> int:
-        """Return the width of its widest cell."""
-        return max([len(self.title), *(cell.cell_len for cell in self.cells)])
-
-
-def terminal_width() -> int:
-    """Return the width of the terminal; 80 columns if there is none."""
-    return Console().width
+CUT_LEAST = 8  # columns that are shown of a cell that may be cut
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to the terminal, within its width; 80 columns if there is no terminal.
+    """Print to the terminal, within its width; 80 columns if there is no terminal."""
+    for line in lines_of(*parts):
+        click.echo(line)
+
+
+def lines_of(*parts: RenderableType) -> list[str]:
+    """Return what `show` prints, a line each.
 
     A text with the overflow "ignore" stays one line: what is searched for must not be cut in two.
     """
@@ -46,8 +32,8 @@ def show(*parts: RenderableType) -> None:
         for part in parts:
             one_line = isinstance(part, Text) and part.overflow == "ignore"
             console.print(part, soft_wrap=one_line)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())  # without the blanks that fill the last column
+    # Without the blanks that fill the last column
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def pairs(facts: Iterable[tuple[str, Any]]) -> Table:
@@ -120,36 +106,6 @@ def _records(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableT
         )
         parts.append(indented(Text(", ".join(named), overflow="fold")))
     return Group(*parts)
-
-
-def fitting(columns: Sequence[Column], drop: Sequence[str], width: int) -> Table:
-    """Return columns beside each other, without those that find no room.
-
-    Args:
-        columns: The columns; the first may be cut.
-        drop: Titles of those that may be left out, the least important first.
-        width: Columns of the terminal.
-    """
-    kept = list(columns)
-    for title in drop:
-        least = min(kept[0].width, FIRST_LEAST)
-        if least + sum(2 + column.width for column in kept[1:]) <= width:
-            break
-        kept = [column for column in kept if column.title != title]
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in kept:
-        made.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=column is not kept[0],  # the first one gives way alone
-            overflow="ellipsis",
-            min_width=column.width if column is not kept[0] else 1,
-        )
-    for cell in kept[0].cells:
-        cell.no_wrap, cell.overflow = True, "ellipsis"
-    for cells in zip(*(column.cells for column in kept), strict=True):
-        made.add_row(*cells)
-    return made
 
 
 def indented(*parts: RenderableType) -> RenderableType:

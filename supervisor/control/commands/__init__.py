@@ -1,6 +1,39 @@
 """The commands that the command line sends to the supervisor, one file a family."""
 
-from . import changes, faults, host, persons, services, terminal
+from . import (
+    changes,
+    consoles,
+    faults,
+    holding,
+    host,
+    logs,
+    nodes,
+    pausing,
+    persons,
+    reloading,
+    services,
+    stack,
+    terminal,
+    trial,
+    updating,
+)
 from .base import COMMANDS
 
-__all__ = ["COMMANDS", "changes", "faults", "host", "persons", "services", "terminal"]
+__all__ = [
+    "COMMANDS",
+    "changes",
+    "consoles",
+    "faults",
+    "holding",
+    "host",
+    "logs",
+    "nodes",
+    "pausing",
+    "persons",
+    "reloading",
+    "services",
+    "stack",
+    "terminal",
+    "trial",
+    "updating",
+]

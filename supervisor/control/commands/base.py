@@ -17,14 +17,24 @@ from garrison.ipc.messages import Order, Token
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.control.consoles import Consoles
+from garrison.supervisor.control.stack_requests import StackRequests
 from garrison.supervisor.control.status import StatusReport
+from garrison.supervisor.counters import Counters
 from garrison.supervisor.crashes.store import CrashStore
+from garrison.supervisor.helpers import HelperProcesses
+from garrison.supervisor.holding import HeldProcesses
 from garrison.supervisor.lifecycle.actions import Action
 from garrison.supervisor.lifecycle.order_note import OPERATOR, OrderNote
+from garrison.supervisor.lifecycle.pausing import PauseNote
+from garrison.supervisor.lifecycle.pending import host_differences
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.places import Places
 from garrison.supervisor.plugins import PluginRegistry
+from garrison.supervisor.state.accepted_store import AcceptedStore
 from garrison.supervisor.state.forgotten import ForgottenStore
+from garrison.supervisor.state.renames import RenameStore
 from garrison.supervisor.tasks import Steps
 
 NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
@@ -55,7 +65,14 @@ class AnswerNow:
     data: Any
 
 
-Command: TypeAlias = Generator[bool | Action | AnswerNow, None, Any]
+@dataclass(frozen=True, slots=True)
+class GoesOn:
+    """Yielded by a command that has more to do at once, and lets others have their turn first
+    where its own has lasted."""
+
+
+GOES_ON = GoesOn()
+Command: TypeAlias = Generator[bool | Action | AnswerNow | GoesOn, None, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +98,21 @@ class CommandContext:
     until_crashes_written: Callable[[], Steps]
     next_order: Callable[[], int]
     record_order: Callable[[str, OrderNote], None]
+    record_pause: Callable[[str, PauseNote | None], None]
+    accepted: AcceptedStore
     follow: Callable[[Token, Order, frozenset[str]], None]
     stop_host: Callable[[OrderNote], None]
     check_successor: Callable[[str, Config], Generator[bool, None, str]]
     write_snapshot: Callable[[], str]  # returns why it could not be written
     begin_upgrade: Callable[[str], None]
     persons: PersonStores
+    stacks: StackRequests
+    renames: RenameStore
+    counters: Counters
+    held: HeldProcesses
+    consoles: Consoles
+    helpers: HelperProcesses
+    places: Places
 
 
 Body: TypeAlias = Callable[[CommandContext, Token, Order], Command]
@@ -147,7 +173,7 @@ def sender_of(context: CommandContext, peer: Token, order: Order) -> str:
     mark that every process has which it started; empty if it comes from none."""
     if (service := context.services.by_token.get(peer)) is not None:
         return service.name
-    for service in context.services if order.mark else ():
+    for service in context.services.all() if order.mark else ():
         token = service.current.token
         if token and process_tree.incarnation_mark(token) == order.mark:
             return service.name
@@ -189,6 +215,6 @@ def load_config(context: CommandContext) -> Config:
     What does not fit in it is replaced by what was accepted.
     """
     config = context.plugins.load_config()
-    if config.host != context.host:
+    if host_differences(context.host, config.host):
         context.log.record("config.host_unchanged", until="the host is started again")
     return replaced(config, host=context.host)

@@ -9,11 +9,13 @@ from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.actions import Action, Configure
+from garrison.supervisor.lifecycle.order_note import NO_ORDER, OrderNote
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.probes import PluginProbe
 from garrison.supervisor.processes.users import resolve_user
 
 from .base import Command, CommandContext, Refusal, load_config
+from .renaming import carry_out, continue_as_before, pending_renames
 
 
 def take_from_disk(
@@ -21,6 +23,8 @@ def take_from_disk(
     services: list[Service],
     adding: Collection[str] = (),
     first: Generator[bool | Action, None, Any] | None = None,
+    note: OrderNote = NO_ORDER,
+    accepts: bool = True,
 ) -> Generator[bool | Action, None, dict[str, ServiceSpec]]:
     """Use the config on disk, and the code of some services; return every service of it.
 
@@ -30,6 +34,8 @@ def take_from_disk(
         adding: NAMEs that the host does not have yet, and is to have. Others that are new to the
             config are left out: an order about one service starts no other.
         first: What is done once nothing stands in the way, and before anything is changed.
+        note: The order, for services that are stopped because they are renamed.
+        accepts: Whether what the restarted services have is accepted.
 
     Raises:
         Refusal: One of these services could not start with it. Nothing has been changed.
@@ -45,15 +51,18 @@ def take_from_disk(
             raise Refusal("ConfigError", text)
         spec = specs[service.name]
         _check_startable(context, service, spec, config, probes.get(spec.plugin))
+    renames = pending_renames(context, config, adding)
     if first is not None:
         yield from first
+    yield from carry_out(context, note, renames)
     before = set(context.services.services)
     yield from context.plugins.take_plugins(probes)
     context.plugins.take_config(config, fitting)
     known = {*context.services.services, *adding}
     context.plugins.add_services([spec for spec in fitting if spec.name in known])
+    yield from continue_as_before(context, renames)
     restarted = {service.name for service in services}
-    accepted = restarted | (set(context.services.services) - before)
+    accepted = (restarted if accepts else set()) | (set(context.services.services) - before)
     context.plugins.accept(spec for spec in fitting if spec.name in accepted)
     return specs
 
@@ -141,13 +150,13 @@ def _check_startable(
         raise Refusal("ConfigError", f"{error}{stays}") from error
 
 
-def add_from_disk(context: CommandContext, names: list[str]) -> Command:
+def add_from_disk(context: CommandContext, note: OrderNote, names: list[str]) -> Command:
     """Add services that the config on disk has and the host has not.
 
     Raises:
         Refusal: The config has no such service either.
     """
-    yield from take_from_disk(context, [], names)
+    yield from take_from_disk(context, [], names, note=note)
     for name in names:
         if name not in context.services.services:
             raise Refusal("no_such_service", context.services.unknown(name))

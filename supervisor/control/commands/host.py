@@ -1,6 +1,8 @@
 """Commands about the whole host: status, events, deaths, down, upgrade."""
 
 import os
+import time
+from typing import Any
 
 from garrison.ipc.messages import Order, Token
 from garrison.supervisor.control.status import held_row, unreadable_row
@@ -20,15 +22,32 @@ from .base import (
 )
 
 EVENTS_MOST = 4096
+# What operators of a team are not shown: the config, and where secrets are
+OF_HOST: dict[str, Any] = {
+    "config": "",
+    "config_paths": [],
+    "config_rejected": [],
+    "not_preloaded": {},
+}
+OF_SERVICE: dict[str, Any] = {
+    "started_with": None,
+    "secrets": {},
+    "differs": [],
+    "log": None,
+    "command": None,  # its arguments are config
+    "python": None,
+}
 
 
 @command(reads=True)
 def status(context: CommandContext, peer: Token, order: Order) -> Command:
     """Return the supervisor's row and those of the named services, or of all."""
     table = context.services
-    names, detail = table.names(), bool(order.names)
+    names, detail = table.names(), option(order, "detail", bool, bool(order.names))
+    restricted = option(order, "restricted", bool, False)
     if order.names:
         names = matching(context, order)
+    if detail:
         yield from until_recorded(context)
         context.status.read_disk()
     rows = []
@@ -39,7 +58,17 @@ def status(context: CommandContext, peer: Token, order: Order) -> Command:
             rows.append(unreadable_row(table.unreadable[name], detail))
         elif name in table.held:
             rows.append(held_row(table.held[name]))
-    return {"supervisor": context.status.supervisor_row(), "services": rows}
+    head = context.status.supervisor_row()
+    if restricted:
+        head, rows = head | OF_HOST, [row | OF_SERVICE for row in rows]
+    return {"supervisor": head, "services": rows}
+
+
+@command(reads=True)
+def counters(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return the totals of calls and deaths since the supervisor's process began."""
+    return context.counters.totals(context.boot, time.monotonic())
+    yield False
 
 
 @command()
@@ -88,6 +117,8 @@ def upgrade(context: CommandContext, peer: Token, order: Order) -> Command:
     if problem:
         raise Refusal("failed", f"the installed garrison cannot take over: {problem}")
     yield from until_registered(context)  # a while has passed
+    while context.held:  # for a backup; the next supervisor would not know of it
+        yield False
     if problem := context.write_snapshot():
         text = f"the state cannot be written: {problem}; correct that and try again"
         raise Refusal("failed", text)

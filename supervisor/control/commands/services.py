@@ -13,7 +13,7 @@ from garrison.supervisor.lifecycle.actions import (
     Ordered,
     RestartBound,
 )
-from garrison.supervisor.lifecycle.dependencies import bound_services, in_start_order
+from garrison.supervisor.lifecycle.dependencies import bound_services
 from garrison.supervisor.lifecycle.order_note import (
     LOOP_ORDERS,
     LOOP_S,
@@ -38,6 +38,7 @@ from .base import (
     until_registered,
 )
 from .disk import add_from_disk, configure_from_disk, release_held, take_from_disk
+from .stopping import stop_in_order
 
 
 @command(waits=True)
@@ -60,7 +61,7 @@ def start(context: CommandContext, peer: Token, order: Order) -> Command:
     yield from until_registered(context)
     new = [name for name in context.services.match(order.names)[1] if is_name(name)]
     if new:  # the config may have it by now
-        yield from add_from_disk(context, new)
+        yield from add_from_disk(context, note, new)
     names = matching(context, order)
     unreadable = yield from _read_again(context, names)
     yield from release_held(context, names)
@@ -159,26 +160,6 @@ def reset(context: CommandContext, peer: Token, order: Order) -> Command:
 
 
 # --- parts of them ------------------------------------------------------------------------
-
-
-def stop_in_order(
-    context: CommandContext, note: OrderNote, names: list[str], reason: str
-) -> Generator[bool | Action, None, None]:
-    """Stop services, dependents first; return once each has stopped, or got a later order."""
-    specs = {service.name: service.spec for service in context.services}
-    table = context.services.services
-    pending = list(reversed(in_start_order(names, specs)))
-    while pending:
-        pending = [name for name in pending if not is_overtaken(note, table[name].order)]
-        busy = [table[name].spec for name in pending if has_process(table[name].state)]
-        for name in pending:
-            child = table[name].child
-            is_needed = any(name in spec.supervision.depends_on for spec in busy)
-            if not is_needed and (child.wanted or not has_process(child.state)):
-                yield Apply(name, Event.STOP, reason=reason, note=note)
-        pending = [name for name in pending if has_process(table[name].state)]
-        if pending:
-            yield False
 
 
 def bound(context: CommandContext, names: list[str]) -> list[str]:
@@ -298,6 +279,7 @@ def _check_can_run(context: CommandContext, service: Service, tries: int) -> Non
         again = ""
         if state is State.BACKOFF:
             wait_s = service.child.deadline - time.monotonic()
-            again = f"; it is tried again in {wait_s:.1f} s"
+            when = f"in {wait_s:.1f} s" if wait_s >= 0.05 else "at once"
+            again = f"; it is tried again {when}"
         text = f"{service.name} did not start: {service.reason or state.value}{again}"
         raise Refusal("StartError", text, {"traceback": service.traceback})

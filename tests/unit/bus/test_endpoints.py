@@ -6,6 +6,7 @@ import pytest
 import zmq
 
 from garrison.ipc.messages import FULL
+from garrison.ipc.sockets import EVENTS, POLLIN
 from garrison.supervisor.bus import router as routing
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.bus.router import BusRouter
@@ -22,15 +23,17 @@ class Router:
         self._parts: list[bytes] = []
         self._sending: list[bytes] = []
 
-    def recv(self, _: int) -> bytes:
+    def recv(self, _: int, copy: bool = True) -> bytes:
         """Take the next frame."""
         if not self._parts and not self.coming:
             raise zmq.Again
         self._parts = self._parts or self.coming.pop(0)
         return self._parts.pop(0)
 
-    def getsockopt(self, _: int) -> bool:
-        """Return True if the message has more frames."""
+    def getsockopt(self, option: int) -> int:
+        """Return whether a message has arrived, or has more frames."""
+        if option == EVENTS:
+            return POLLIN if self.coming else 0
         return bool(self._parts)
 
     def send(self, frame: bytes, flags: int) -> None:

@@ -17,6 +17,7 @@ from garrison.ipc.messages import (
     Token,
     encode,
 )
+from garrison.ipc.sockets import EVENTS, POLLIN
 from garrison.supervisor.bus import router as bus
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.bus.router import MESSAGE_BYTES, BusRouter
@@ -33,14 +34,16 @@ class Router:
         self.coming: list[bytes] = []
         self.sent: list[list[bytes]] = [[]]
 
-    def recv(self, _: int) -> bytes:
+    def recv(self, _: int, copy: bool = True) -> bytes:
         """Take the next frame."""
         if not self.coming:
             raise zmq.Again
         return self.coming.pop(0)
 
-    def getsockopt(self, _: int) -> bool:
-        """Return True if the message has more frames: each has three."""
+    def getsockopt(self, option: int) -> int:
+        """Return whether a message has arrived, or has more frames: each has three."""
+        if option == EVENTS:
+            return POLLIN if self.coming else 0
         return len(self.coming) % 3 > 0
 
     def send(self, frame: bytes, flags: int) -> None:

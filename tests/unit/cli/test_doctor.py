@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from tests.unit.cli.test_front_door import Run
 from tests.unit.cli.test_front_door import ran as ran
@@ -73,3 +74,33 @@ def test_a_library_that_is_missing_is_named(
     assert code == 1
     assert library["state"].startswith("discord lacks discord")
     assert "-m pip install 'discord" in library["mend"]
+
+
+def test_a_config_that_cannot_be_used_is_a_finding(
+    ran: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is examined all the same."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text("[host]\norphan_grace = 'long'\n")
+    code, out, _ = ran("doctor", "--json")
+    by_name = {one["what"]: one for one in json.loads(out)["data"]["findings"]}
+
+    assert code == 1
+    assert "orphan_grace" in by_name["config"]["state"]
+    assert "python" in by_name
+
+
+@pytest.mark.parametrize("columns", [24, 40, 80, 200])
+def test_findings_fit_the_terminal(columns: int) -> None:
+    """What is to be mended is last, next to the prompt; no line is longer than the terminal."""
+    findings = [
+        doctor.Finding(
+            "cgroups", "there are none at all, as far as is known", "Delegate one of them"
+        ),
+        doctor.Finding("python", "3.11"),
+    ]
+    lines = [click.unstyle(line) for line in doctor.lines_of(findings, columns)]
+
+    assert max(map(len, lines)) <= columns
+    assert lines[0].startswith("✓ python")
+    assert "Delegate one of them" in " ".join(" ".join(lines).split())

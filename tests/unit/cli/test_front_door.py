@@ -139,9 +139,9 @@ def test_docs_lists_every_page_and_shows_each(ran: Run) -> None:
         (["mail", "replay"], 2, "see: garrison mail replay --help"),
         (["ps"], 2, "garrison status shows all services"),
         (["List"], 2, "garrison status shows all services"),
-        (["reload"], 2, "garrison restart NAME"),
+        (["daemon-reload"], 2, "garrison restart NAME"),
         (["kill"], 2, "garrison stop NAME ends a service"),
-        (["monit"], 2, "garrison status shows all services"),
+        (["monit"], 2, "garrison top shows live"),
         (["tail"], 2, "garrison logs NAME -f"),
         (["mail", "list"], 2, "there is no verb mail list; did you mean mail ls?"),
         (["mail", "zzz"], 2, "there are: drop, ls, replay, show"),
@@ -191,6 +191,7 @@ def test_help_names_every_verb(ran: Run) -> None:
     _, out, _ = ran("--help")
 
     assert all(re.search(rf"^  {verb} ", out, re.MULTILINE) for verb in verbs())
+    assert "Others:" not in out, "a verb is in no section of supervisor/cli/verbs.py"
 
 
 def test_a_file_s_name_is_an_expanded_pattern(

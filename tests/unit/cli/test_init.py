@@ -135,3 +135,11 @@ def test_plugins_lists_what_is_bundled(ran: Run) -> None:
     assert found["state"] in {"ready", "missing"}
     assert found["secrets"].keys() == {"DISCORD_TOKEN"}
     assert [one["extra"] for one in found["libraries"]] == ["discord"]
+
+
+def test_a_plain_command_needs_no_plugin() -> None:
+    """`init --with command` writes a section to fill in."""
+    config = tomllib.loads(project_files("bot", [chosen("command")])["config.toml"].text)
+
+    assert config["services"] == {"legacy": {"command": ["sleep", "infinity"]}}
+    assert "command" not in config["plugins"]

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from garrison.supervisor.cli.render import crash, status, table
+from garrison.supervisor.cli.render.lines import cut, fold, width_of
+from garrison.supervisor.cli.render.status_table import status_table
 from garrison.supervisor.cli.render.text import compact, counted, sanitize, size, span
 from garrison.supervisor.crashes.report import CrashReport, CrashSummary, InFlight, RecentMessage
 
@@ -93,7 +95,7 @@ def test_tables_can_be_read_in_a_narrow_terminal(
         "bot-12", 12, "bot", AT, "signal", "its process was killed by SIGKILL", 61.0
     )
 
-    listed = shown(capsys, *status.status_table({"supervisor": head, "services": rows}))
+    listed = list(status_table({"supervisor": head, "services": rows}))
     crashes = shown(capsys, crash.summary_table([summary]))
     letter = ("0123456789", "someone", "12:00:00", "a reason " * 9)
     letters = shown(capsys, table.table(("ID", "RECEIVER", "SINCE", "WHY"), [letter]))
@@ -162,3 +164,28 @@ def test_values_are_short() -> None:
     assert [counted(n, "call") for n in (0, 1, 2000)] == ["0 calls", "1 call", "2,000 calls"]
     assert compact({"a": 1}) == '{"a":1}'
     assert compact("x" * 3000).endswith("(3,002 characters)")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("one two three", 20, ["one two three"]),
+        ("one two three", 7, ["one two", "three"]),
+        ("a-word-that-is-too-long here", 8, ["a-word-t", "hat-is-t", "oo-long", "here"]),
+        ("メール box", 4, ["メー", "ル", "box"]),
+        ("", 5, [""]),
+    ],
+)
+def test_a_text_is_folded_between_words(text: str, width: int, lines: list[str]) -> None:
+    """A word that is wider than a line is broken; wide characters count twice."""
+    assert fold(text, width) == lines
+    assert max(map(width_of, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown_as"),
+    [("bot", 3, "bot"), ("robot", 3, "ro…"), ("メール", 4, "メ…"), ("bot", 0, "")],
+)
+def test_a_text_is_cut_with_an_ellipsis(text: str, width: int, shown_as: str) -> None:
+    """What is cut has at most the width; wide characters count twice."""
+    assert cut(text, width) == shown_as

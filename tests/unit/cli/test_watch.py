@@ -33,7 +33,7 @@ def test_the_files_that_a_config_names_are_watched(tmp_path: Path) -> None:
         (tmp_path / name).write_text("X=1")
         (tmp_path / name).chmod(0o644)
     host = SimpleNamespace(home=tmp_path / ".garrison")
-    watcher = Watcher(cast("Config", SimpleNamespace(host=host, path=path)), print)
+    watcher = Watcher(cast("Config", SimpleNamespace(host=host, path=path, paths=(path,))), print)
     before = watcher._stamps()
     for name in NAMED:
         (tmp_path / name).chmod(0o600)

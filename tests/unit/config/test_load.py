@@ -9,8 +9,9 @@ import pytest
 
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.sockets import run_folder
+from garrison.supervisor.config.homes import find_home
 from garrison.supervisor.config.host_spec import HostSpec
-from garrison.supervisor.config.load import Config, find_home, load
+from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import (
     PluginSpec,
     Restart,

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from garrison.supervisor.config import schema
 from garrison.supervisor.config.document import Document
+from garrison.supervisor.config.engine_spec import EngineSpec
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
@@ -79,6 +81,7 @@ def test_every_key_is_there(short_path: Path, uncommented: str) -> None:
     loaded(short_path, uncommented)
     read = Document.read(short_path / "config.toml").tables
     assert set(read["host"]) == set(schema.HOST)
+    assert set(read["engine"]) == set(schema.ENGINE) - {"nodes"}
     assert set(read["defaults"]) == set(schema.DEFAULTS)
     assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
     keys = set().union(*read["services"].values())
@@ -88,6 +91,10 @@ def test_every_key_is_there(short_path: Path, uncommented: str) -> None:
     assert [
         key for key in schema.AGENT if f"{key} = " not in shown and f".{key}" not in shown
     ] == []
+    shown = REFERENCE.read_text().partition("[hooks.page]")[2].partition("\n\n")[0]
+    assert [key for key in schema.HOOK if f"#     {key} = " not in shown] == []
+    shown = REFERENCE.read_text().partition("[engine.nodes.gpu-box]")[2].partition("\n\n")[0]
+    assert "#     resources = " in shown
 
 
 def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
@@ -97,14 +104,20 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
     plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "mcp"]
     plugins += ["discord", "telegram", "twitter"]
-    plugins += ["web_search", "sql"]
-    (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
+    plugins += ["web_search", "sql", "hooks", "console"]
+    sections = [f"[plugins.{name}]\n" for name in plugins]
+    sections.append('[services.legacy]\ncommand = ["node"]\n')
+    (short_path / "plain.toml").write_text("".join(sections))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
-    assert (full.host, full.plugins) == (plain.host, plain.plugins)
+    shown = {name: replace(one, python=None) for name, one in full.plugins.items()}  # an example
+    example = msgspec.structs.replace(plain.host.engine, listen="10.0.0.1:7700")
+    host = msgspec.structs.replace(plain.host, engine=example)
+    assert (full.host, shown) == (host, plain.plugins)
     # A key without a default has an example.
-    given: dict[str, Any] = {"priority": 10, "env_file": short_path / "chat.env"}
+    given: dict[str, Any] = {"priority": 10, "was": "old-chat", "env_file": short_path / "chat.env"}
     limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
-    tuning = limits | {"working_directory": short_path / "data"}
+    tuning = limits | {"working_directory": short_path / "data", "node": "any"}
+    given |= {"resources": {"GPU": 1.0, "memory": 2.0 * 2**30}}
     assert service_of(full, "chat") == service_of(plain, "chat") | given | tuning
     bundled = (
         ("eliza", ElizaService),
@@ -149,7 +162,8 @@ def test_it_runs_the_bundled_plugins() -> None:
 
 def test_every_field_of_the_specs_has_a_key() -> None:
     """A field that is added to a spec can be set in config.toml."""
-    assert set(schema.HOST) == set(HostSpec.__struct_fields__)
+    assert set(schema.HOST) == set(HostSpec.__struct_fields__) - {"engine"}  # a table of its own
+    assert set(schema.ENGINE) == set(EngineSpec.__struct_fields__)
     assert set(schema.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
     spec = flat_keys(service_spec(name="", plugin="", service_type=""))
     named = {field.replace("service_type", "type") for field in spec}

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from garrison.ipc.errors import ConfigError
+from garrison.supervisor.config.basis import Rejection, still_rejected
 from garrison.supervisor.config.units import (
     WHOLE,
     Origin,
@@ -17,6 +19,21 @@ from garrison.supervisor.config.units import (
 )
 
 A, B = ("services", "a"), ("services", "b")
+
+
+def rejection(unit: Unit, problem: str = "no") -> Rejection:
+    """Return a part that does not fit."""
+    return Rejection(unit, ConfigError(problem, path="config.toml", key=".".join(map(str, unit))))
+
+
+def test_what_is_corrected_on_disk_is_rejected_no_longer() -> None:
+    """Unless the plugin that may have refused it has not read it since. Nothing is added."""
+    one, other, plugin = rejection(A), rejection(B), rejection(("plugins", "p"))
+    before, plugins = (one, other, plugin), {"a": "p", "b": "q"}
+    new = rejection(A, "another")
+    assert still_rejected(before, [other, new], (), plugins) == (other,)
+    assert still_rejected(before, [], {"p"}, plugins) == (one, plugin)
+    assert still_rejected(before, before, (), plugins) == before
 
 
 @pytest.mark.parametrize(

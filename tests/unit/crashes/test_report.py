@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
-from garrison.ipc.messages import Failing, State, Stopped
+from garrison.ipc.messages import PROCESS_DONE, Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.crashes.report import (
     LOG_CHARS,
@@ -122,6 +122,7 @@ def recorded(number: int, **fields: Any) -> RecordedCall:
         (child(), Event.CLEAN_EXIT, Stopped("it asked to end"), True),
         (child(restart=Restart.TRANSIENT), Event.CLEAN_EXIT, Stopped("it asked to end"), False),
         (child(restart=Restart.TEMPORARY), Event.CLEAN_EXIT, Stopped("it asked to end"), False),
+        (child(restart=Restart.TRANSIENT), Event.CLEAN_EXIT, Stopped(PROCESS_DONE), False),
         (child(restart=Restart.TRANSIENT), Event.CLEAN_EXIT, Stopped("by SIGTERM"), True),
     ],
 )
@@ -140,6 +141,8 @@ def test_an_unexpected_exit_has_a_report(
         (child(), None, None, 0, "exit"),
         (child(), None, None, None, "unknown"),
         (child(), Failing("run", "LookupError"), None, 70 << 8, "exception"),
+        (child(), Failing("run", "its command", of_process=True), None, EXITED, "exit"),
+        (child(), Failing("run", "its command", of_process=True), None, KILLED, "signal"),
         (child(), None, Stopped("it asked to end"), 0, "clean"),
         (child(State.STOPPING, StopReason.WATCHDOG), None, None, KILLED, "watchdog"),
         (child(State.STOPPING, StopReason.HEALTH), None, Stopped("ordered"), 0, "health"),

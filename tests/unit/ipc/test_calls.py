@@ -3,6 +3,7 @@
 import pytest
 from tests.support.calls import ONE, OTHER, RESULT, TWO, Caller
 
+from garrison.ipc import calls as table
 from garrison.ipc import messages
 from garrison.ipc.calls import WAITING_CALLS
 from garrison.ipc.errors import (
@@ -14,6 +15,9 @@ from garrison.ipc.errors import (
 )
 from garrison.ipc.messages import (
     LONGEST_TIMEOUT,
+    Entry,
+    Manifest,
+    Paused,
     State,
     decode_data,
     encode,
@@ -190,6 +194,24 @@ def test_the_window_bounds_calls_in_flight(caller: Caller) -> None:
 
     caller.answer(ids[0])
     assert caller.calls_sent() == ids
+
+
+def test_half_of_what_is_in_flight_is_sent_before_the_turn_ends(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the callee works on one half while the other is prepared. How many are in flight is known
+    after some calls; with few in flight all go together."""
+    monkeypatch.setattr(table, "OVERLAP_LEAST", 3)
+    monkeypatch.setattr(table, "OVERLAP_PERIOD", 4)
+    sent: list[tuple[bytes, int]] = []
+    caller.calls.send_queued = lambda to, least: sent.append((to, least))
+    for _ in range(3):
+        ids = [caller.call() for _ in range(4)]
+        for one in ids:
+            caller.answer(one)
+    assert sent == [(ONE, 2)] * 3  # of the second round's last call, and the third's last two
+    caller.call()
+    assert len(sent) == 3
 
 
 def test_the_window_bounds_bytes_in_flight(caller: Caller) -> None:
@@ -408,3 +430,44 @@ def test_cancel_lets_the_next_call_be_sent(caller: Caller) -> None:
     caller.calls.cancel(ids[0], caller.now)
 
     assert caller.calls_sent() == ids
+
+
+# --- a paused service ---------------------------------------------------------------------
+
+
+def paused(caller: Caller, refuses: bool) -> None:
+    """Have the service of the directory paused: its address is empty."""
+    words = "paused by an operator; to go on: garrison resume a"
+    entry = Entry(
+        *("a", "p", 0, Manifest("t"), State.RUNNING, True, 1),
+        paused=Paused(words, refuses, ONE),
+    )
+    caller.calls.changed("a", entry, caller.now)
+
+
+def test_a_call_to_a_paused_service_waits(caller: Caller) -> None:
+    """What it has runs on; what waits is sent once it is resumed, or names the pause."""
+    running = caller.call()
+    paused(caller, refuses=False)
+    waiting, late = caller.call(), caller.call(timeout=1.0)
+    assert caller.calls_sent() == [running]
+    assert caller.answer(running)
+
+    caller.calls.due(caller.now + 2.0)
+    assert "garrison resume a" in str(caller.error(late, ServiceUnavailable))
+    caller.runs()
+    assert caller.calls_sent() == [running, waiting]
+
+
+def test_a_paused_service_may_refuse(caller: Caller) -> None:
+    """Also what waits already, and no longer once it is resumed."""
+    caller.changed(State.STARTING, token=b"")
+    waiting = caller.call()
+    paused(caller, refuses=True)
+    for call_id in (waiting, caller.call()):
+        assert "garrison resume a" in str(caller.error(call_id, ServiceUnavailable))
+    assert not caller.calls_sent()
+
+    caller.runs()
+    resumed = caller.call()
+    assert caller.calls_sent() == [resumed]

@@ -5,7 +5,8 @@ from msgspec import Raw
 from tests.support.calls import ONE, OTHER, RESULT, TWO, Caller
 
 from garrison.ipc import messages
-from garrison.ipc.calls import Calls, OpenCall
+from garrison.ipc.call_state import OpenCall
+from garrison.ipc.calls import Calls
 from garrison.ipc.errors import (
     CallTimeout,
     Overloaded,

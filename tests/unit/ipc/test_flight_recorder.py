@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from garrison.ipc import calls, flight_recorder
+from garrison.ipc import call_state, flight_recorder
 from garrison.ipc.errors import CallError, CallTimeout, RemoteError, ServiceLost
 from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN
 from garrison.ipc.flight_recorder import KEPT, RING, Recorder, ValueRecorder, read
@@ -25,10 +25,12 @@ def called(call_id: int, method: str = "echo") -> Call:
     return Call(call_id, method, ARGS, EMPTY_MAP, 5.0)
 
 
-def asking(call_id: int, method: str = "m", args: Raw = ARGS) -> calls.OpenCall:
+def asking(call_id: int, method: str = "m", args: Raw = ARGS) -> call_state.OpenCall:
     """Return a call as it goes out to `echo`."""
     size = len(args) + len(EMPTY_MAP)
-    return calls.OpenCall(call_id, "echo", method, args, EMPTY_MAP, size, 5.0, 5.0, lambda _: None)
+    return call_state.OpenCall(
+        call_id, "echo", method, args, EMPTY_MAP, size, 5.0, 5.0, lambda _: None
+    )
 
 
 @pytest.fixture
@@ -44,6 +46,30 @@ def made(path: Path) -> Iterator[Recorder]:
     assert recorder.problem == ""
     yield recorder
     recorder.close()
+
+
+def test_a_call_has_the_id_of_its_trace(made: Recorder, path: Path) -> None:
+    """Also once it has left the ring. A call without one, or whose place had one, has none."""
+    ids = [f"{number:032x}" for number in range(1, 4)]
+    traces = [f"00-{one}-00000000000000ab-01" for one in ids]
+    for call_id, trace in enumerate([*traces, "no trace", ""], 1):
+        made.received(CALLER, msgspec.structs.replace(called(call_id), trace=trace))
+    made.answered(CALLER, Reply(2, RESULT))
+    assert [one.trace for one in read(path).noted] == [*ids, "", ""]
+    for call_id in range(10, 10 + RING):
+        made.received(CALLER, called(call_id))
+    found = {one.call: one.trace for one in read(path).noted}
+    assert [found[1], found[3], found.get(2)] == [ids[0], ids[2], None]
+    assert {trace for call, trace in found.items() if call >= 4} == {""}
+
+
+def test_the_file_of_a_former_version_has_no_traces(made: Recorder, path: Path) -> None:
+    """It has none where they would be."""
+    made.received(CALLER, msgspec.structs.replace(called(1), trace=f"00-{1:032x}-{2:016x}-01"))
+    with path.open("r+b") as file:
+        file.seek(32)
+        file.write(bytes(4))
+    assert [one.trace for one in read(path).noted] == [""]
 
 
 def test_a_call_is_one_entry_that_its_end_completes(made: Recorder, path: Path) -> None:

@@ -21,6 +21,7 @@ def record(
     environment: tuple[str, ...] = ("LEVEL",),
     secrets: dict[str, str] | None = None,
     plugin: dict[str, Any] | None = None,
+    files: dict[str, tuple[int, int, int]] | None = None,
     **keys: Any,
 ) -> StartRecord:
     """Return the record of a service, as it comes back from the snapshot."""
@@ -30,6 +31,7 @@ def record(
         PluginSpec(name="p", use="p", config=plugin or {}),
         environment,
         {"TOKEN": "env_file a.env"} if secrets is None else secrets,
+        secret_files={"a.env": (1, 2, 3)} if files is None else files,
     )
     return msgspec.json.decode(msgspec.json.encode(found), type=StartRecord)
 
@@ -50,6 +52,8 @@ def record(
         ({"environment": ("MORE",)}, ["without LEVEL", "with MORE"]),
         ({"secrets": {}}, ["without secret TOKEN"]),
         ({"secrets": {"TOKEN": "file t"}}, ["secret TOKEN from file t"]),
+        ({"files": {"a.env": (1, 2, 4)}}, ["secrets in a.env"]),
+        ({"files": {"b.env": (1, 2, 3)}}, []),  # the secrets have another place: that is said
         # They hold for all services at once, or for none that runs
         ({"depends_on": ("x",), "bind_to": ("x",), "autostart": False}, []),
     ],

@@ -12,7 +12,8 @@ import pytest
 from garrison.ipc.log_events import EventReader, LogEvent
 from garrison.ipc.log_files import LogReader, rotated_path
 from garrison.ipc.log_span import Span, recorded_events, recorded_lines, unix_time
-from garrison.supervisor.cli.selection import parse_time, span_of
+from garrison.ipc.time_words import parse_time
+from garrison.supervisor.cli.selection import span_of
 
 NOON = datetime(2026, 5, 6, 12, 0, 0).timestamp()  # local
 UTC_NOON = datetime(2026, 5, 6, 12, 0, 0, tzinfo=UTC).timestamp()

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from garrison.ipc.causes import span
 from garrison.workers.platform import chat_answers
-from garrison.workers.platform.chat_answers import logs_text, services_text, span, why_text
+from garrison.workers.platform.chat_answers import logs_text, services_text, why_text
 from garrison.workers.platform.chat_orders import Question, Verb
 
 
@@ -42,22 +43,23 @@ def test_a_long_list_is_cut() -> None:
     assert (len(lines), lines[-1]) == (42, "and 10 more")
 
 
-def test_why_has_warnings_and_the_last_deaths() -> None:
-    """Their causes are cut to a line."""
-    death = {"at": "2026-05-06T07:00:00.000Z", "cause": "was killed by SIGKILL\n" + "x" * 999}
-    deaths = [death, *({**death, "cause": "y" * 999} for _ in range(4))]
-    shown = row(restarts=5, warnings=["the queue is full"], deaths=deaths)
-    lines = why_text(shown, 1778054400.0).splitlines()
+def test_why_is_the_chain_of_causes() -> None:
+    """In the words of `garrison why`, each cut to a line, and no more than fit."""
+    death = {"id": "d-1", "n": 1, "at": "2026-05-06T07:59:00.000Z", "cause": "y" * 999}
+    down = row("db", state="failed", wanted=True, deaths=[death])
+    shown = row(warnings=["the queue is full"], depends_on=["db"])
+    lines = why_text("discord", [shown, down], 1778054400.0).splitlines()
 
-    assert lines[:4] == [
-        "discord: runs, 2 h !",
-        "restarts: 5",
-        "! the queue is full",
-        "60 min ago: was killed by SIGKILL",
+    assert lines[:3] == [
+        "discord runs, for 2 h",
+        "  the queue is full",
+        "  it depends on db, which is failed, and not tried again by itself",
     ]
-    assert len(lines) == 6
+    assert lines[3].startswith("    yyy")
     assert max(map(len, lines)) < 200
-    assert why_text(row(), 0.0).splitlines()[-1] == "no deaths"
+    assert why_text("a", [row("a")], 0.0).splitlines()[-1] == "  nothing is wrong with it"
+    warnings = [f"warning {number}" for number in range(40)]
+    assert why_text("a", [row("a", warnings=warnings)], 0.0).endswith("and 25 more lines")
 
 
 def test_logs_are_the_last_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +78,7 @@ def test_logs_are_the_last_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (Verb.RESTART, False, "Restart discord?"),
         (Verb.PAUSE, False, "until /resume discord"),
-        (Verb.PAUSE, True, "`garrison start discord`"),
+        (Verb.PAUSE, True, "only orders are answered here, until /resume discord"),
     ],
 )
 def test_a_question_names_what_follows(verb: Verb, is_own: bool, words: str) -> None:

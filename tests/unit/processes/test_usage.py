@@ -1,6 +1,8 @@
 """Measurements are spread over turns, and an answer that the kernel delays is not waited for."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -34,13 +36,24 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
     monitor.close()
 
 
+@pytest.fixture
+def tree() -> Iterator[int]:
+    """Return the pid of a process with four children, which stay until the test has ended."""
+    script = "sleep 600 & sleep 600 & sleep 600 & sleep 600 & wait"
+    parent = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    until(lambda: len(process_tree.children(parent.pid)) == 4)
+    yield parent.pid
+    os.killpg(parent.pid, signal.SIGKILL)
+    parent.wait(10)
+
+
 def test_measuring_many_processes_takes_many_turns(
-    monitor: UsageMonitor, monkeypatch: pytest.MonkeyPatch
+    monitor: UsageMonitor, tree: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No turn takes longer than its share, and the next one continues where it stopped."""
     monkeypatch.setattr(usage, "TURN_S", 0.0)
     limits = ProcessLimits(processes=4000)
-    monitor.begin(KEY, 1, limits)  # all processes below init: at least this one
+    monitor.begin(KEY, tree, limits)
 
     turns = 0
     results: list[Usage] = []
@@ -52,7 +65,7 @@ def test_measuring_many_processes_takes_many_turns(
     used = monitor.last(KEY)
     assert used is not None
     assert results == [Usage(KEY, used)]
-    assert turns >= used.processes > 1
+    assert turns >= used.processes == 5
     assert check_limits(limits, used) is None
 
 
@@ -82,9 +95,9 @@ def test_a_process_that_has_ended_uses_nothing() -> None:
     assert proportional([2**22 + 1]) == 0
 
 
-def test_sampling_goes_step_by_step_and_ends_at_enough() -> None:
+def test_sampling_goes_step_by_step_and_ends_at_enough(tree: int) -> None:
     """A tree may be too large for one turn, or larger than any limit."""
-    steps, looking = 0, sample_tree(1, enough=3)  # the first process: there are more below it
+    steps, looking = 0, sample_tree(tree, enough=3)
     while True:
         try:
             next(looking)
@@ -92,7 +105,8 @@ def test_sampling_goes_step_by_step_and_ends_at_enough() -> None:
             used, pids = end.value
             break
         steps += 1
-    assert len(pids) == used.processes
+    assert len(pids) == used.processes > 3
+    assert used.least
     assert steps <= 4
 
 

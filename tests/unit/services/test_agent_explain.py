@@ -71,7 +71,7 @@ def test_everything_that_is_recorded_is_shown() -> None:
         "given": False, "posted": True, "decided_at": 11.0,
         "why": {
             "how": "validate", "considered": {"ROLL": True, "SING": False}, "providers": ["TIME"],
-            "context": "It is noon.", "problem": "", "prompt": "",
+            "context": "It is noon.", "problem": "", "prompt": "", "trace": "",
             "models": [{
                 "model_type": "TEXT_LARGE", "service": "claude", "errors": {"openai": "busy"},
                 "seconds": 0.5, "tokens": {"in": 7},

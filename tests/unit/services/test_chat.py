@@ -15,6 +15,7 @@ from garrison.workers.services.chat import (
     MAX_LINE,
     NO_AGENT,
     ChatService,
+    Conversation,
     Reply,
 )
 from garrison.workers.testing import run
@@ -94,6 +95,21 @@ async def test_two_conversations_share_nothing(agent: Agent) -> None:
     one, other = agent.messages
     assert len({one.id, other.id}) == len({one.room_id, other.room_id}) == 2
     assert one.entity_id != other.entity_id
+
+
+async def test_a_conversation_may_state_who_writes(agent: Agent) -> None:
+    """The console does: one person in several rooms, with a name that the agent reads; what waits
+    in their rooms is forgotten with them."""
+    for room in ("one", "two"):
+        before = Reply("", Conversation(room, person="lea", name="Lea"), "Ada")
+        after = await say(agent, "hi", before)
+        assert (after.conversation.person, after.conversation.name) == ("lea", "Lea")
+        await agent.chat.send_message(room, "later")
+    assert [memory.entity_id for memory in agent.messages] == ["lea", "lea"]
+    assert agent.messages[0].metadata["entity_name"] == "Lea"
+    exported = [row async for row in agent.chat.export_person("chat", "lea")]
+    assert [row["text"] for row in exported] == ["later", "later"]
+    assert await agent.chat.forget_person("chat", "lea") == {"waiting texts": 2}
 
 
 async def test_a_repeated_line_is_the_same_message(agent: Agent) -> None:

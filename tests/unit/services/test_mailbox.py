@@ -154,7 +154,7 @@ async def test_an_operation_that_fails_fails_alone(
         posted = asyncio.ensure_future(service.post(post(1)))
         many = [str(number) for number in range(300_000)]
         assert await service.drop(many) == 0
-        assert await service.replay(many) == 0
+        assert await service.replay(many[:40_000]) == 0  # also in parts
 
         def fail(_: Any) -> None:
             raise ValueError("failed")

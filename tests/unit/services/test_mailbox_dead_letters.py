@@ -28,6 +28,20 @@ class Receiver:
         raise ValueError("not this one")
 
 
+class Late:
+    """Refuses everything, until it is told what to refuse."""
+
+    service_type = "late"
+
+    def __init__(self) -> None:
+        self.refuses: set[int] | None = None
+
+    async def take(self, number: int, of: str = "") -> None:
+        """Take it or not."""
+        if self.refuses is None or number in self.refuses:
+            raise ValueError("not this one")
+
+
 class Poster:
     """Records the dead letters."""
 
@@ -58,13 +72,13 @@ class Mute:
 
 @asynccontextmanager
 async def mailbox(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, poster: Poster
+    folder: Path, monkeypatch: pytest.MonkeyPatch, poster: Poster, late: Late | None = None
 ) -> AsyncIterator[tuple[MailboxService, list[tuple[str, Any]]]]:
     """Yield a mailbox of which each message has one attempt, and the events that it emits."""
     monkeypatch.setattr(Runtime, "data_folder", folder)
     monkeypatch.setattr("garrison.workers.services.mailbox.retry.INITIAL_BACKOFF_S", 0.001)
     events: list[tuple[str, Any]] = []
-    fakes = {"receiver": Receiver(), "poster": poster, "mute": Mute()}
+    fakes = {"receiver": Receiver(), "late": late or Late(), "poster": poster, "mute": Mute()}
     async with run(MailboxService, fakes=fakes, config={"max_attempts": 1}) as service:
         runtime: Any = service.runtime
 
@@ -112,7 +126,7 @@ async def test_a_poster_is_called_once_with_the_dead_letter_and_the_reason(
         assert (mail.args, mail.kwargs) == ([1], {"of": "seven"})
         assert (mail.key, mail.lane) == ("k", "room")
         assert mail.posted_at > 1e9
-        assert reason.startswith("1 attempts failed: receiver.take raised ValueError")
+        assert reason.startswith("1 attempt failed: receiver.take raised ValueError")
         assert await service.replay() == 1
         await letters(service, 1)
         assert poster.calls == 1
@@ -152,7 +166,7 @@ async def test_a_poster_that_cannot_be_called_makes_an_event(
         await eventually(emitted)
         ((event, payload),) = events
         assert event == "mail.dead_letter"
-        assert payload.pop("reason").startswith("1 attempts failed")
+        assert payload.pop("reason").startswith("1 attempt failed")
         assert payload == {
             "id": dead_id,
             "service": "receiver",
@@ -193,3 +207,29 @@ def test_dead_letter_is_in_no_manifest() -> None:
     """Only the mailbox calls it."""
     manifest, methods = describe(Poster)
     assert [info.name for info in manifest.methods] == ["take"] == list(methods)
+
+
+async def test_what_became_of_a_replay_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handled, dead again with its new reason, dropped; gone is what was not replayed."""
+    late = Late()
+    async with mailbox(tmp_path, monkeypatch, Poster(), late) as (service, _):
+        ids = [await service.post(post(number, "mute", "late")) for number in (1, 2, 3)]
+        await letters(service, 3)
+        outcomes = [row["state"] for row in await service.outcomes([*ids, "unknown"])]
+        assert outcomes == ["dead", "dead", "dead", "gone"]
+        late.refuses = {2}
+        assert await service.replay(ids[:2]) == 2
+
+        async def ended() -> bool:
+            found = await service.outcomes(ids[:2])
+            return [row["state"] for row in found] == ["handled", "dead"]
+
+        await eventually(ended)
+        (again,) = await service.outcomes([ids[1]])
+        assert "not this one" in again["reason"]
+        await service.replay(ids[2:])
+        await service.drop(ids[1:])
+        assert (await service.outcomes([ids[1]]))[0]["state"] == "dropped"
+        assert (await service.outcomes([ids[2]]))[0]["state"] in {"handled", "dropped"}

@@ -9,6 +9,7 @@ from garrison.workers.services.model_support.prices import Price
 from garrison.workers.services.model_support.usage import (
     FINISHES_MOST,
     HOURS,
+    KEPT_DAYS,
     KEPT_HOURS,
     ROWS_MOST,
     Counts,
@@ -17,6 +18,7 @@ from garrison.workers.services.model_support.usage import (
     UsageKey,
     Used,
     body_of,
+    day_of,
 )
 
 PRICE = Price(input=2.0, output=8.0, cached=0.5)
@@ -115,3 +117,21 @@ def test_it_comes_back_from_its_file() -> None:
     again = Usage(msgspec.json.decode(data, type=Kept))
     assert (again.day, again.today, again.rows) == (usage.day, usage.today, usage.rows)
     assert UsageKey(5, "a").id("openai") != UsageKey(5, "a", "b").id("openai")
+
+
+def test_days_are_kept_for_a_month() -> None:
+    """Those that had requests, and the present one; also after a restart."""
+    usage = Usage(Kept())
+    usage.add(UsageKey(HOURS, "a"), Used(3, 1, 0, 2), False, 0.5)
+    usage.add(UsageKey(HOURS * 2, "a"), Used(4), True, None)
+    usage.begin(HOURS * 4)
+    again = Usage(msgspec.json.decode(msgspec.json.encode(usage.kept()), type=Kept))
+    days = [day_of(day, counts) for day, counts in again.by_day()]
+
+    assert [row["at"] for row in days] == [86_400.0, 2 * 86_400.0, 4 * 86_400.0]
+    assert [row["requests"] for row in days] == [1, 1, 0]
+    assert (days[0]["tokens_in"], days[0]["tokens_out"], days[0]["cost"]) == (3, 2, 0.5)
+    assert (days[1]["failures"], days[1]["unpriced"]) == (1, 1)
+    again.begin(HOURS * (2 + KEPT_DAYS))
+    assert [day for day, _ in again.by_day()] == [2, 2 + KEPT_DAYS]
+    assert Usage(msgspec.json.decode(b'{"day": 7}', type=Kept)).days == {}  # of an older release

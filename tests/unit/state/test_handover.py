@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from garrison.supervisor.bus.router import BusRouter
+from garrison.supervisor.helpers import HelperProcesses
 from garrison.supervisor.state import handover
 from garrison.supervisor.state.handover import Upgrade
 
@@ -38,7 +39,7 @@ def test_what_services_call_each_other_is_answered_first(monkeypatch: pytest.Mon
         ended.append(time.monotonic())
         return True
 
-    upgrade = Upgrade({}, set(), cast("BusRouter", bus))
+    upgrade = Upgrade({}, set(), HelperProcesses({}, set()), cast("BusRouter", bus))
     for _ in upgrade.exec_successor("python", lambda: None, suspend_calls, stop_loop):
         pass
     assert upgrade.successor == "python"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from garrison.supervisor.lifecycle.order_note import OrderNote, is_loop, is_overtaken
+from garrison.supervisor.lifecycle.pausing import PauseNote
 from garrison.supervisor.state.orders import OperatorOrders, OrderStore, load_orders
 
 
@@ -67,3 +68,17 @@ def test_the_fourth_restart_within_a_minute_is_a_loop() -> None:
     assert is_loop((100.0, 101.0, 102.0), 159.9)
     assert not is_loop((100.0, 101.0, 102.0), 160.0)
     assert not is_loop((101.0, 102.0), 103.0)
+
+
+def test_a_pause_is_kept_with_who_ordered_it(tmp_path: Path) -> None:
+    """The first pause holds until `resume`; a NAME without a note is paused as well."""
+    one = store(tmp_path)
+    first = PauseNote(5.0, "an operator", "repair")
+    assert one.pause("a", first)
+    assert one.pause("a", PauseNote(6.0, "b"))
+    one.orders.paused.append("restored")
+    assert one.pause("b", PauseNote())
+    assert one.resume("b")
+
+    after = store(tmp_path)
+    assert [after.pause_of(name) for name in ("a", "restored", "b")] == [first, PauseNote(), None]

@@ -250,6 +250,7 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         restarted_by=OrderNote(8, "restart", "ada.chat", "new model", 1e9, ("ada.chat", "b")),
         own_restarts=(41.0, 42.0),
         led_by=("ada.chat",),
+        node="box",
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)

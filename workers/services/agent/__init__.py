@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
+from garrison.ipc import TraceContext
 from garrison.workers import (
     Attribution,
     BudgetGrant,
@@ -41,11 +42,10 @@ from .history import ConversationHistory
 from .limits.age import Age
 from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
+from .operating import OperatorMethods
 from .owner.telling import OwnerNews
 from .persons import PersonMethods
 from .record import schema
-from .record.explain import Explained
-from .record.finding import find_answers
 from .record.rows import MessageKey, MessageState
 from .record.store import FILE, AnswerStore, RecordFull
 from .recording import Origin, hash_of, open_dropped, open_recording
@@ -87,10 +87,11 @@ class Work(msgspec.Struct):
     age: Age
     result: "asyncio.Future[Processed]"
     task: str = ""  # the id of the task that it is a message of
+    trace: TraceContext = msgspec.field(default_factory=TraceContext)  # of its caller
     ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)  # nothing more is written
 
 
-class AgentService(AgentDatabase, PersonMethods):
+class AgentService(AgentDatabase, PersonMethods, OperatorMethods):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -118,7 +119,7 @@ class AgentService(AgentDatabase, PersonMethods):
         await service._restore_limits()
         await service._budget.load()
         service.spawn(service._watch_record(), "answers", essential=True)
-        service.every(PRUNE_S, service._prune)
+        service.every(PRUNE_S, service._prune, while_paused=True)
         if service._answers.set_aside is not None:
             service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
         if (kept := service._database.store.set_aside) is not None:
@@ -255,7 +256,8 @@ class AgentService(AgentDatabase, PersonMethods):
         """Answer a room's messages, one after the other, until none waits."""
         work: Work | None = first
         while work is not None:
-            await self._answer(work)
+            with work.trace:  # a room's task began in that of another message
+                await self._answer(work)
             work = self._rooms.next(room)
             while self._stopping and work is not None:
                 work.result.cancel()  # the call is lost with this process, and sent again
@@ -301,6 +303,7 @@ class AgentService(AgentDatabase, PersonMethods):
         if recording.is_finished:
             return None, recording.answer
         answer = AnswerState(work.memory, work.responses, recording, work.age, work.state)
+        answer.record.why.trace = work.trace.id
         self._emit(EventType.RUN_STARTED, answer.event_data)
         return answer, Processed()
 
@@ -330,6 +333,8 @@ class AgentService(AgentDatabase, PersonMethods):
         if error:
             log.warning("message.unanswered message=%s error=%s", work.memory.id, error)
         if answer is not None:
+            if answer.record.why.end in {None, MessageState.FAILED}:
+                self._gatekeeper.note_end(failed=bool(error))
             outcome = {"responses": len(answer.sent), "error": error}
             self._emit(EventType.RUN_ENDED, {**answer.event_data, **outcome})
 
@@ -465,23 +470,6 @@ class AgentService(AgentDatabase, PersonMethods):
             since, most = time.time() - horizon, self.config.senders
             records = await self._answers.execute(lambda at: schema.since(at, since, most))
             self._gatekeeper.restore(records)
-
-    @idempotent
-    async def answers(self, wanted: str = "", limit: int = 20) -> dict[str, Any]:
-        """Return recorded answers, the newest first; for operators: `garrison answer`.
-
-        Args:
-            wanted: The id of a message or of a response, in the host or on its platform: all of
-                that answer. NAME/ROOM: that room's answers, and all of the last one. "": the
-                latest answers of all rooms.
-            limit: How many lines, at most 200.
-        """
-        found = await self._answers.execute(lambda at: find_answers(at, wanted, limit))
-        shown = Explained(self.runtime.redacted)
-        return {
-            "answers": [shown.line(record) for record in found.lines],
-            "details": [shown.detail(record) for record in found.details],
-        }
 
 
 def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:

@@ -158,6 +158,7 @@ class AnswerPipeline:
         problem = _error_text(error)[:TEXT_MOST]
         self._emit(ANSWER_FAILED, {**answer.event_data, "error": problem})
         log.error("answer.failed message=%s error=%s", answer.memory.id, problem)
+        self._runtime.incident(ANSWER_FAILED, problem, message=str(answer.memory.id))
         await self.end(answer, NoAnswer(MessageState.FAILED, why.how, text, problem))
         return True
 

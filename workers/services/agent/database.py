@@ -45,7 +45,7 @@ class AgentDatabase(Service):
         store.start(asyncio.get_running_loop())
         self._database = FileDatabase(store, config)
         self.spawn(_watch(store), FILE, essential=True)
-        self.every(PRUNE_S, self._prune_database)
+        self.every(PRUNE_S, self._prune_database, while_paused=True)
         if self.service_type == "agent":
             self.spawn(HandOver(self.runtime, store).run(), "handover", essential=True)
 

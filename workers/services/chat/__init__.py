@@ -31,6 +31,8 @@ class Conversation(msgspec.Struct, omit_defaults=True):
     room: str = ""  # its room_id; empty for a new conversation
     number: int = 0  # of lines so far
     lines: list[Memory] = []  # the last lines and answers, the oldest first
+    person: str = ""  # id of who writes; empty: the room has a person of its own
+    name: str = ""  # of that person, as the agent reads it
 
 
 class Reply(msgspec.Struct):
@@ -89,13 +91,17 @@ class ChatService(Service):
             raise ValueError(f"a line has at most {MAX_LINE} characters, not {len(text)}")
         before = conversation or Conversation()
         room_id = before.room or str(uuid.uuid4())
-        line = self._line(text, room_id, before.number)
+        line = self._line(text, room_id, before)
         earlier = before.lines[-MAX_HISTORY:]
         # A restarted agent that has lost the room's history takes it from these.
         # Without a text for a failure, the error itself is what the terminal shows.
         metadata = {"failure_text": "", **({"earlier": earlier} if earlier else {})}
+        if before.name:
+            metadata["entity_name"] = before.name
         message = msgspec.structs.replace(line, metadata=metadata)
         room = self._rooms.enter(room_id)
+        if before.person:
+            self._rooms.note_person(room_id, before.person)
         with self._answering(room_id, room) as texts, _missing_model_as_lookup_error():
             processed = await self.runtime.process_actions(message, [])
             answers = [one for one in processed.responses if one.content.text.strip()]
@@ -103,7 +109,7 @@ class ChatService(Service):
         lines = [*earlier, _shortened(line), *map(_shortened, answers)][-MAX_HISTORY:]
         others = list(room.take())  # in the reply: a listener might receive them too late
         self._rooms.leave(room_id)
-        after = Conversation(room_id, before.number + 1, lines)
+        after = Conversation(room_id, before.number + 1, lines, before.person, before.name)
         return Reply("\n".join(texts), after, self._name, others)
 
     @idempotent
@@ -148,7 +154,11 @@ class ChatService(Service):
     def _rooms_of(self, source: str, person: str) -> list[Room]:
         if source != self.runtime.name:
             return []
-        return [room for room_id, room in self._rooms.items() if _person(room_id) == person]
+        return [
+            room
+            for room_id, room in self._rooms.items()
+            if (self._rooms.person(room_id) or _person(room_id)) == person
+        ]
 
     async def stop(self) -> None:
         """Do nothing: waiting texts are lost."""
@@ -165,14 +175,14 @@ class ChatService(Service):
     def _name(self) -> str:
         return self.runtime.character.name
 
-    def _line(self, text: str, room_id: str, number: int) -> Memory:
+    def _line(self, text: str, room_id: str, before: Conversation) -> Memory:
         """Return a line as a message.
 
         Its id is derived from room, number and text: a repeated line is answered once.
         """
         return Memory(
-            id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/{number}/{text}")),
-            entity_id=_person(room_id),
+            id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/{before.number}/{text}")),
+            entity_id=before.person or _person(room_id),
             agent_id=self.runtime.agent_id,
             created_at=time.time(),
             room_id=room_id,
@@ -210,7 +220,7 @@ class ChatService(Service):
 
 
 def _person(room_id: str) -> str:
-    """Return the id of the person in a room: each terminal's room has one."""
+    """Return the id of a room's own person: each terminal's room has one."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/person"))
 
 

@@ -12,6 +12,7 @@ class Limits(NamedTuple):
     """How much may wait; beyond it, the oldest is dropped."""
 
     rooms: int = 256  # with waiting texts, listeners, or a line that is being answered
+    persons: int = 1_024  # rooms of which it is known who writes
     texts: int = 64  # in one room
     characters: int = 65_536  # in one room
 
@@ -59,11 +60,12 @@ class Room:
 
 
 class Rooms:
-    """The rooms in use."""
+    """The rooms in use, and who writes in them where that was stated."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._rooms: OrderedDict[str, Room] = OrderedDict()
+        self._persons: OrderedDict[str, str] = OrderedDict()  # by room, also of unused ones
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -81,6 +83,17 @@ class Rooms:
             unused = (other for other in others if not self._rooms[other].users)
             del self._rooms[next(unused, others[0])]
         return room
+
+    def note_person(self, room_id: str, person: str) -> None:
+        """Note who writes in a room; beyond the limit the oldest note is dropped."""
+        self._persons[room_id] = person
+        self._persons.move_to_end(room_id)
+        if len(self._persons) > self._limits.persons:
+            self._persons.popitem(last=False)
+
+    def person(self, room_id: str) -> str:
+        """Return who writes in a room; empty if that was not stated."""
+        return self._persons.get(room_id, "")
 
     def leave(self, room_id: str) -> None:
         """Discard a room if it is unused."""

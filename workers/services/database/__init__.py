@@ -76,8 +76,8 @@ class DatabaseService(
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
         await service._apply_tombstones()
-        service.every(PROBE_S, service._stores.database.probe)
-        service.every(PRUNE_S, service._prune)
+        service.every(PROBE_S, service._stores.database.probe, while_paused=True)
+        service.every(PRUNE_S, service._prune, while_paused=True)
         service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
 

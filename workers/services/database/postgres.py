@@ -17,6 +17,7 @@ from .engine import Operation, run_all
 
 T = TypeVar("T")
 
+INVALID_VALUE = "22023"  # SQLSTATE of a transaction that was never begun, as far as it knows
 OLDEST = (13,)  # version of PostgreSQL, for `pg_xact_status`
 CONNECT_S = 5.0
 REPLY_S = 5.0  # beyond statement_timeout, for a server that has stopped to answer
@@ -90,7 +91,12 @@ class PostgresEngine:
             status: str | None = connection.execute(query).scalar()
             return status
 
-        status = await self.read(read)
+        try:
+            status = await self.read(read)
+        except exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") != INVALID_VALUE:
+                raise
+            return False  # "in the future": the server crashed before it had written any of it
         if status == "in progress":  # its process has not seen yet that the connection is lost
             raise ConnectionError(f"transaction {transaction} has not ended")
         return status == "committed"

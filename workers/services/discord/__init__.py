@@ -96,8 +96,8 @@ class DiscordService(Platform):
         await self._connection.open(self.disconnected)
         self.spawn(self._interactions.recover(left), "interactions", False)
         self.spawn(self._commands.refresh(), "commands", False)
-        self.every(REFRESH_S, self._commands.refresh)
-        self.every(SWEEP_S, self._store.drop_old)
+        self.every(REFRESH_S, self._commands.refresh, while_paused=True)
+        self.every(SWEEP_S, self._store.drop_old, while_paused=True)
 
     def _note_event(self) -> None:
         self._connection.note_event()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 import msgspec
 from msgspec import Meta
 
-from garrison.ipc import EMPTY_MAP, EVENT, EventPost, PostRequest
+from garrison.ipc import EMPTY_MAP, EVENT, TRACE_MOST, EventPost, PostRequest
 from garrison.workers import Plugin, Runtime, Service, idempotent
 from garrison.workers.sqlite.opening import open_or_explain
 
@@ -23,6 +23,8 @@ from .admin import Admin
 from .checksums import Message
 from .delivery import Dispatcher
 from .erasure import PersonErasure
+from .insertion import Insertion
+from .renaming import Renaming
 from .retry import DeliveryLimits
 from .store import MailboxFull, Store
 from .system_clock import SystemClock
@@ -46,6 +48,7 @@ class MailboxService(Service):
     """Stores messages until their receivers have handled them."""
 
     service_type = "mailbox"
+    _serves_paused = True  # what is posted is kept, and delivered later
     capability_description = "Stores posted messages on disk and delivers them in order"
 
     class Config(msgspec.Struct):
@@ -68,6 +71,7 @@ class MailboxService(Service):
     dispatcher: Dispatcher
     subscriptions: dict[str, set[str]]  # by receiver; also of receivers that do not run now
     _admin: Admin
+    _renaming: Renaming
     _erasure: PersonErasure
     _last_id: int
     _scanned: int  # seq up to which messages were verified; 0 begins again
@@ -85,18 +89,23 @@ class MailboxService(Service):
         await service._save_clock()
         limits = DeliveryLimits(config.timeout, config.max_attempts, config.retry_for)
         service.dispatcher = Dispatcher(runtime, store, clock, limits, service._new_id)
+        await service.dispatcher.load_notices()
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
         service._erasure = PersonErasure(runtime, store, clock, service.dispatcher)
         await service._erasure.apply_tombstones()
         service._last_id = service._scanned = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
+        service._renaming = Renaming(runtime, store, service.dispatcher, service.subscriptions)
+        for entry in runtime.client.directory:
+            if former := service._renaming.pending(entry.name):
+                await service._renaming.handle(entry.name, former)
         runtime.client.on_service_change(service._service_changed)
         for entry in runtime.client.directory:
             service._service_changed(entry.name)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await store.execute(schema.count_by_receiver):
             service.dispatcher.open_queue(receiver)
-        service.every(PRUNE_S, service._prune)
+        service.every(PRUNE_S, service._prune, while_paused=True)
         await service._report()
         service.spawn(service._report_forever(), "report")
         return service
@@ -121,7 +130,7 @@ class MailboxService(Service):
         now = self.clock.now()
         message = Message(
             id=self._new_id(),
-            receiver=post.service,
+            receiver=self.runtime.client.directory.current_name(post.service),
             method=post.method,
             args=bytes(post.args),
             kwargs=bytes(post.kwargs),
@@ -130,9 +139,10 @@ class MailboxService(Service):
             posted_at=now,
             expires_at=None if post.expires is None else now + post.expires,
             lane=post.lane or None,
+            trace=post.trace[:TRACE_MOST],
         )
         message_id, _ = await self.store.execute(
-            lambda at: schema.insert(at, message, self.store.next_seq()),
+            Insertion(message, self.store.next_seq),
             message.size,
             lambda stored: self.dispatcher.add([(message, stored[1])]),
         )
@@ -154,6 +164,7 @@ class MailboxService(Service):
                 kwargs=bytes(EMPTY_MAP),
                 sender=event.sender,
                 posted_at=self.clock.now(),
+                trace=event.trace[:TRACE_MOST],
             )
             for receiver, events in self.subscriptions.items()
             if event.event in events and self._receives_events_of(receiver, event.agent)
@@ -196,6 +207,8 @@ class MailboxService(Service):
     def _service_changed(self, name: str) -> None:
         """Update the subscriptions of a service that runs or is gone, and continue its queue."""
         entry = self.runtime.client.directory.get(name)
+        if former := self._renaming.pending(name):
+            self.spawn(self._renaming.handle(name, former), f"rename to {name}")
         events = set() if entry is None else set(entry.events)
         is_known = entry is None or self.runtime.client.generation_of(name)
         if is_known and events != self.subscriptions.get(name, set()):
@@ -228,13 +241,27 @@ class MailboxService(Service):
         """
         return await self._admin.show(message_id)
 
-    async def replay(self, ids: list[str] | None = None) -> int:
+    async def replay(self, ids: list[str] | None = None, receivers: list[str] | None = None) -> int:
         """Deliver dead letters again, behind the waiting messages; return how many.
 
         Args:
-            ids: The messages; None is all.
+            ids: The messages.
+            receivers: NAMEs whose dead letters are delivered, besides. Both None: all are.
         """
-        return await self._admin.replay(ids)
+        return await self._admin.replay(ids, receivers)
+
+    async def outcomes(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Return what became of messages, in their order; for pages that follow a replay.
+
+        Args:
+            ids: At most 1,000.
+
+        Returns:
+            `id` and `state` of each: `waiting`, `dead` or `damaged`, then with `receiver`,
+            `method`, `reason` and `retry_s`. Or how it left: `handled`, `dropped` or `expired` if
+            it was replayed by its id since this process began, else `gone`.
+        """
+        return await self._admin.outcomes(ids)
 
     async def drop(self, ids: list[str]) -> int:
         """Delete messages, waiting or dead; return how many. Deliveries in flight go on."""
@@ -269,6 +296,7 @@ class MailboxService(Service):
     async def _prune(self) -> None:
         config = self.config
         await self.dispatcher.expire()
+        await self.dispatcher.check_notices()
         await self._save_clock()
         now = self.clock.now()
         before = now - config.keep_keys

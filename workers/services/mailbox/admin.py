@@ -12,6 +12,7 @@ from . import damage, schema
 from .checksums import DEAD, Message
 from .damage import DamagedMessage
 from .delivery import Dispatcher
+from .replays import Ended
 from .store import Store
 from .system_clock import SystemClock
 
@@ -76,19 +77,36 @@ class Admin:
             "kwargs": msgspec.msgpack.decode(message.kwargs),
         }
 
-    async def replay(self, ids: list[str] | None) -> int:
+    async def replay(self, ids: list[str] | None, receivers: list[str] | None = None) -> int:
         """Queue dead letters again, behind the waiting messages; return how many."""
-        receivers = await self._store.execute(
-            lambda at: schema.replay(at, ids, self._store.next_seq),
+        self._dispatcher.replays.begin((ids or [])[-MAX_LISTED:])
+        found = await self._store.execute(
+            lambda at: schema.replay(at, ids, receivers, self._store.next_seq),
             callback=self._dispatcher.reread,
         )
-        return len(receivers)
+        return len(found)
 
     async def drop(self, ids: list[str]) -> int:
         """Delete messages; return how many existed."""
-        return await self._store.execute(
-            lambda at: schema.drop(at, ids), callback=lambda _: self._dispatcher.discard(ids)
-        )
+
+        def dropped(_: int) -> None:
+            self._dispatcher.replays.end(ids, Ended.DROPPED)
+            self._dispatcher.discard(ids)
+
+        return await self._store.execute(lambda at: schema.drop(at, ids), callback=dropped)
+
+    async def outcomes(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Return what became of messages that were replayed."""
+        return [await self._outcome(one) for one in ids[:MAX_LISTED]]
+
+    async def _outcome(self, message_id: str) -> dict[str, Any]:
+        names = ("id", "state", "receiver", "method", "reason", "retry_s")
+        try:
+            row = await self.show(message_id)
+        except LookupError:
+            ended = self._dispatcher.replays.outcome(message_id).value
+            return dict.fromkeys(names, "") | {"id": message_id, "state": ended, "retry_s": None}
+        return {name: row[name] for name in names}
 
     async def counts(self) -> dict[str, float]:
         """Return the numbers for `garrison status`."""

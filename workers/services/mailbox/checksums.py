@@ -56,6 +56,7 @@ class Message(msgspec.Struct, kw_only=True):
     death: str = ""  # the incarnation that crashed last, "NAME-GENERATION"
     died_at: float | None = None  # when it became a dead letter; of others: when to retry
     lane: str | None = None  # messages of one lane are delivered one after the other
+    trace: str = ""  # that it was posted in; in a table of its own, and in no checksum
 
     @property
     def size(self) -> int:
@@ -63,8 +64,8 @@ class Message(msgspec.Struct, kw_only=True):
         return len(self.args) + len(self.kwargs) + 300
 
 
-_NAMES = Message.__struct_fields__
-_SEQ = _NAMES.index("seq")
+STORED = Message.__struct_fields__[:-1]  # in the row of the message itself
+_SEQ = STORED.index("seq")
 
 
 def of_body(args: bytes, kwargs: bytes) -> int:
@@ -123,7 +124,7 @@ def header(row: tuple[Any, ...]) -> Message:
     """
     if of_header(row, row[17]) != row[18]:
         raise DamagedRow("letters", row[_SEQ])
-    return Message(**dict(zip(_NAMES, row, strict=False)))
+    return Message(**dict(zip(STORED, row, strict=False)))
 
 
 def key(row: tuple[Any, ...]) -> KeyRow:

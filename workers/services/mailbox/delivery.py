@@ -14,10 +14,12 @@ from msgspec import Raw
 from garrison.ipc import DELIVER, CallError, Delivery, InvalidCall, PostedMessage
 from garrison.workers import Runtime
 
-from . import lane_rows, notices, plain_queue, schema
+from . import lane_rows, notice_rows, notices, plain_queue, schema
 from .checksums import DEAD, Message
 from .lane_queue import LaneRead
+from .notices import HeldLane, PendingNotices
 from .receiver_queue import ReceiverQueue
+from .replays import Ended, Replays
 from .retry import Decision, DeliveryLimits, Outcome, decide, is_expired
 from .store import Store
 from .system_clock import SystemClock
@@ -59,9 +61,12 @@ class Dispatcher:
         self._runtime, self._store, self._clock, self._limits = runtime, store, clock, limits
         self.queues: dict[str, ReceiverQueue] = {}
         self.expired = 0  # messages that were not delivered in time
+        self.replays = Replays()
+        self._notices = PendingNotices()
         self._dropped: dict[str, asyncio.Event] = {}  # by id, of messages that wait for a retry
         self._delivering: set[str] = set()  # ids of messages that their receivers have
         self._stopping = False
+        self._held: set[str] = set()  # receivers whose messages are being renamed
         self._landed = asyncio.Event()  # a delivery ended while the mailbox stops
         self._first_seq = store.next_seq()  # older messages may have been in delivery before
         self._timers: dict[str, asyncio.TimerHandle] = {}  # by receiver: the next retry of a lane
@@ -82,14 +87,22 @@ class Dispatcher:
         """Return a receiver's queue. A new one is filled from disk."""
         queue = self.queues.get(receiver)
         if queue is None:
-            queue = self.queues[receiver] = ReceiverQueue(receiver)
+            queue = self._new_queue(receiver)
             self.pump(queue)
+        return queue
+
+    def _new_queue(self, receiver: str) -> ReceiverQueue:
+        queue = self.queues[receiver] = ReceiverQueue(receiver)
+        for lane in self._notices.lanes_of(receiver):
+            queue.lanes.begin_notice(lane)
         return queue
 
     def receiver_changed(self, receiver: str) -> None:
         """Continue with the queue of a receiver that came, went, or runs again."""
-        queue = self.queues.get(receiver)
-        if queue is not None:
+        queues = [self.queues[receiver]] if receiver in self.queues else []
+        if receiver == self._runtime.name:  # it may have been resumed
+            queues = list(self.queues.values())
+        for queue in queues:
             self.pump(queue)
 
     def reread(self, receivers: Iterable[str]) -> None:
@@ -100,22 +113,59 @@ class Dispatcher:
             queue.lanes.reread()
             self.pump(queue)
 
+    async def hold(self, receivers: set[str]) -> bool:
+        """Deliver nothing to some receivers; return True once nothing is in delivery to them, False
+        if the mailbox is stopping."""
+        self._held |= receivers
+        queues = [queue for queue in self.queues.values() if queue.receiver in receivers]
+        for queue in queues:
+            for message in queue.plain.in_flight.values():
+                if (waiting := self._dropped.get(message.id)) is not None:
+                    waiting.set()
+        while any(queue.is_busy for queue in queues) and not self._stopping:
+            self._landed.clear()
+            await self._landed.wait()
+        return not self._stopping
+
+    def release(self, receivers: set[str], into: str) -> None:
+        """Read the queues of receivers again that were held.
+
+        Args:
+            receivers: They.
+            into: The one that has all their messages now.
+        """
+        self._held -= receivers
+        former = [queue for name in receivers if (queue := self.queues.pop(name, None))]
+        for name in receivers:
+            if (timer := self._timers.pop(name, None)) is not None:
+                timer.cancel()
+        self._notices.rename(receivers, into)
+        queue = self._new_queue(into)
+        for one in former:
+            queue.begun |= one.begun
+            queue.suspects |= one.suspects
+        self.pump(queue)
+
     def discard(self, ids: Iterable[str]) -> None:
         """Forget messages that were dropped on disk; deliveries in flight go on."""
         ids = list(ids)
         for queue in list(self.queues.values()) if ids else ():
             queue.discard(ids)
             self.pump(queue)
+        self._end_notices(ids)
         for message_id in ids:
             if (dropped := self._dropped.get(message_id)) is not None:
                 dropped.set()
 
     def pump(self, queue: ReceiverQueue) -> None:
         """Start every read and delivery that is possible now."""
-        if self._stopping:
+        is_replaced = self.queues.get(queue.receiver) is not queue  # it was read again meanwhile
+        if self._stopping or is_replaced or queue.receiver in self._held:
             self._landed.set()
             return
         self._read(queue)
+        if self._runtime.paused:
+            return
         if self._runtime.client.generation_of(queue.receiver):
             queue.window = self._runtime.client.mail_window_of(queue.receiver)
             while (message := queue.take_next()) is not None:
@@ -172,6 +222,7 @@ class Dispatcher:
             lambda at: schema.expire(at, now, kept), callback=self.discard
         )
         self.expired += len(ids)
+        self.replays.end(ids, Ended.EXPIRED)
         if ids:
             log.warning("mail.expired count=%d", len(ids))
 
@@ -195,6 +246,7 @@ class Dispatcher:
             log.warning("mail.expired id=%s receiver=%s", message.id, message.receiver)
             queue.end_call(message, None)
             await self._remove(queue, message, lambda at: schema.drop(at, [message.id]))
+            self.replays.end([message.id], Ended.EXPIRED)
         elif message.died_at is not None and message.died_at > now:  # before a restart
             queue.end_call(message, None)
             await self._retry(queue, Decision(Outcome.RETRY, message, message.died_at - now))
@@ -239,6 +291,7 @@ class Dispatcher:
             message.sender,
             message.key,
             message.lane,
+            message.trace,
         )
         delivery = Delivery(mail, message.method, Raw(args), Raw(message.kwargs))
         try:
@@ -262,7 +315,10 @@ class Dispatcher:
                     await self._announce(notices.dead_letter_id(message))
                 kept, now = result if len(result) <= MAX_RESULT else b"", self._clock.now()
                 await self._remove(
-                    queue, message, lambda at: schema.acknowledge(at, message, kept, now)
+                    queue,
+                    message,
+                    lambda at: schema.acknowledge(at, message, kept, now),
+                    lambda _: self.replays.end([message.id], Ended.HANDLED),
                 )
             case Outcome.DEAD_LETTER:
                 await self._give_up(queue, after)
@@ -283,9 +339,13 @@ class Dispatcher:
     async def _give_up(self, queue: ReceiverQueue, dead: Message) -> None:
         """Make a message a dead letter, and post a notice to its poster in the same commit."""
         log.error("mail.dead id=%s receiver=%s reason=%s", dead.id, dead.receiver, dead.reason)
+        self._runtime.incident(
+            "mail.dead", dead.reason, dead.receiver, id=dead.id, method=dead.method
+        )
         notice: Message | None = None
-        if notices.is_announced(dead) and dead.sender in self._runtime.client.directory:
-            notice = notices.notice_of(dead, self._new_id(), self._clock.now())
+        poster = self._runtime.client.directory.current_name(dead.sender)
+        if notices.is_announced(dead) and poster in self._runtime.client.directory:
+            notice = notices.notice_of(dead, poster, self._new_id(), self._clock.now())
 
         def give_up(at: sqlite3.Cursor) -> int:
             if not schema.update(at, dead) or notice is None:  # it was dropped, or has no poster
@@ -296,9 +356,43 @@ class Dispatcher:
             if notice is not None:
                 self.add([(notice, seq)])
 
-        await self._remove(queue, dead, give_up, added)
+        def is_notifying(seq: int) -> bool:
+            return bool(seq and notice is not None and self._begin_notice(notice, dead))
+
+        await self._remove(queue, dead, give_up, added, is_notifying)
         if notice is None and notices.is_announced(dead):
             self._emit_dead_letter(dead)
+
+    # --- lanes that wait for a notice -----------------------------------------------------------
+
+    async def load_notices(self) -> None:
+        """Have lanes wait for the notices that are on disk; call it before the first queue."""
+        for one in await self._store.execute(notice_rows.read):
+            if self._is_platform(one.poster):
+                self._notices.add(one.id, one.held)
+
+    async def check_notices(self) -> None:
+        """Go on with lanes whose notice is damaged or void, or whose platform is not configured."""
+        if ids := self._notices.ids:
+            found = await self._store.execute(notice_rows.read)
+            left = {one.id for one in found if one.poster in self._runtime.client.directory}
+            self._end_notices(one for one in ids if one not in left)
+
+    def _begin_notice(self, notice: Message, dead: Message) -> bool:
+        """Return whether the lane of a dead letter waits for its notice, and note it."""
+        if dead.lane is None or not self._is_platform(notice.receiver):
+            return False
+        return self._notices.add(notice.id, HeldLane(dead.receiver, dead.lane))
+
+    def _is_platform(self, name: str) -> bool:
+        entry = self._runtime.client.directory.get(name)
+        return entry is not None and entry.manifest.platform
+
+    def _end_notices(self, ids: Iterable[str]) -> None:
+        for held in self._notices.end(ids):
+            if (queue := self.queues.get(held.receiver)) is not None:
+                queue.lanes.end_notice(held.lane)
+                self.pump(queue)
 
     async def _announce(self, dead_id: str) -> None:
         dead = await self._store.execute(lambda at: schema.get_message(at, dead_id))
@@ -318,6 +412,7 @@ class Dispatcher:
         message: Message,
         operation: Callable[[sqlite3.Cursor], T],
         callback: Callable[[T], None] = lambda _: None,
+        is_notifying: Callable[[T], bool] = lambda _: False,
     ) -> None:
         """Remove a message from those that wait, on disk and here; read the next of its lane.
 
@@ -326,6 +421,7 @@ class Dispatcher:
             message: The message.
             operation: Removes it on disk.
             callback: Called with its result, in the order of the commits.
+            is_notifying: Returns, by its result, whether the lane waits for a notice.
         """
         receiver, lane, now = message.receiver, message.lane, self._clock.now()
 
@@ -334,8 +430,10 @@ class Dispatcher:
             return result, None if lane is None else lane_rows.first(at, receiver, lane, now)
 
         def removed(outcome: tuple[T, Message | None]) -> None:
-            queue.remove(message, outcome[1], now)
+            queue.remove(message, outcome[1], now, is_notifying(outcome[0]))
             callback(outcome[0])
+            if notices.is_notice(message):
+                self._end_notices([message.id])
 
         await self._store.execute(remove, callback=removed)
 
@@ -359,10 +457,10 @@ class Dispatcher:
         try:
             if not await self._store.execute(lambda at: schema.update(at, message)):
                 return False
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(0.0 if message.receiver in self._held else delay):
                 await dropped.wait()
         except TimeoutError:
             return True
         finally:
             del self._dropped[message.id]
-        return self._stopping
+        return self._stopping or message.receiver in self._held

@@ -5,6 +5,7 @@ import errno
 import logging
 import sqlite3
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 from garrison.ipc import GarrisonError
@@ -98,8 +99,9 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
     """Return the format by the tables: the number in the header may be damaged."""
     (number,) = db.execute("PRAGMA user_version").fetchone()
     found = _objects(db)
-    has_lanes = any(name == "by_lane" for _, name, *_ in found)
-    if _expected(has_lanes) <= found:
+    names = {name for _, name, *_ in found}
+    missing = {name: sql for name, sql in schema.ADDED.items() if name not in names}
+    if _expected(missing) <= found:
         if schema.FORMAT < number <= PLAUSIBLE:
             raise NewerFile(
                 f"{path} was written by a later version (format {number}). If none ran here, the "
@@ -107,8 +109,8 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
             )
         if number != schema.FORMAT:
             db.execute(f"PRAGMA user_version = {schema.FORMAT}")
-        if not has_lanes:
-            db.execute(schema.BY_LANE)
+        for sql in missing.values():
+            db.execute(sql)
         return schema.FORMAT
     columns = [row[1] for row in db.execute("PRAGMA table_info(letters)")]
     if columns == schema.COLUMNS_1:
@@ -118,13 +120,11 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
     raise Damaged("the description of its tables is damaged")
 
 
-def _expected(with_lanes: bool) -> set[tuple[str, ...]]:
-    """Return what the description of the tables must contain."""
+def _expected(missing: Collection[str]) -> set[tuple[str, ...]]:
+    """Return what the description of the tables must contain, some of what was added aside."""
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema.SCHEMA)
-        if not with_lanes:
-            db.execute("DROP INDEX by_lane")
-        return _objects(db)
+        return {one for one in _objects(db) if one[1] not in missing}
 
 
 def _objects(db: sqlite3.Connection) -> set[tuple[str, ...]]:

@@ -29,6 +29,7 @@ class Stage(Enum):
     BUSY = "busy"  # in delivery, or the outcome is being written
     WAITING = "waiting"  # its first message is retried later
     UNREAD = "unread"  # its first message must be read from disk
+    NOTIFYING = "notifying"  # it goes on once the notice of its dead letter was handled
 
 
 class Lane(msgspec.Struct):
@@ -260,6 +261,20 @@ class LaneQueue:
         """Read a lane whose message was dropped during its delivery."""
         self._busy -= 1
         self._set_unread(name)
+
+    def begin_notice(self, name: str) -> None:
+        """Deliver nothing of a lane until `end_notice`. Its message is gone from disk, or nothing
+        of it is in memory."""
+        lane = self._lanes.get(name)
+        if lane is not None and lane.stage is Stage.BUSY:
+            self._busy -= 1
+        self._lanes[name] = Lane(Stage.NOTIFYING)
+
+    def end_notice(self, name: str) -> None:
+        """Go on with a lane."""
+        lane = self._lanes.get(name)
+        if lane is not None and lane.stage is Stage.NOTIFYING:
+            self._set_unread(name)
 
     def discard(self, ids: Container[str]) -> set[str]:
         """Read the lanes again of which the first message was dropped on disk; return those ids."""

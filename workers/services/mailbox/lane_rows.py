@@ -70,4 +70,4 @@ def first(cursor: sqlite3.Cursor, receiver: str, lane: str, now: float) -> Messa
     ).fetchone()
     if row is None:
         raise DamagedIndex(f"the index by lane has message {message.id}, its table does not")
-    return checksums.message(row)
+    return schema.with_trace(cursor, checksums.message(row))

@@ -4,7 +4,8 @@ A notice is a posted message. It names the dead letter and has no copy of its ar
 is small: these are read when it is delivered.
 """
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -12,6 +13,9 @@ from msgspec import Raw
 from garrison.ipc import DEAD_LETTER, EMPTY_MAP, EVENT
 
 from .checksums import Message
+
+LANE = f"{DEAD_LETTER}/"  # what the lane of a notice begins with
+PENDING_MOST = 10_000  # notices that lanes wait for; for a further one, its lane does not wait
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[str, str]).decode
@@ -27,17 +31,17 @@ def is_announced(message: Message) -> bool:
     return message.method not in {DEAD_LETTER, EVENT}
 
 
-def notice_of(dead: Message, notice_id: str, now: float) -> Message:
+def notice_of(dead: Message, poster: str, notice_id: str, now: float) -> Message:
     """Return the notice of a dead letter for its poster: one for each message, by its key."""
     return Message(
         id=notice_id,
-        receiver=dead.sender,
+        receiver=poster,
         method=DEAD_LETTER,
         args=_encode((dead.id, dead.reason)),
         kwargs=bytes(EMPTY_MAP),
         key=f"{DEAD_LETTER}/{dead.id}",
         posted_at=now,
-        lane=f"{DEAD_LETTER}/{dead.lane or ''}",  # it holds up no other messages for the poster
+        lane=f"{LANE}{dead.lane or ''}",  # it holds up no other messages for the poster
     )
 
 
@@ -71,3 +75,55 @@ def described(dead: Message) -> dict[str, Any]:
         "key": dead.key,
         "lane": dead.lane,
     }
+
+
+class HeldLane(NamedTuple):
+    """A lane that goes on once the notice of its dead letter was handled."""
+
+    receiver: str
+    lane: str
+
+
+class PendingNotices:
+    """The notices to platforms that lanes wait for.
+
+    A platform sends a text in place of the answer. The answers behind it are in the same room, so
+    they follow it.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, HeldLane] = {}  # by the notice's id
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the notices."""
+        return list(self._lanes)
+
+    def add(self, notice_id: str, held: HeldLane) -> bool:
+        """Have a lane wait for a notice; False if too many do."""
+        if len(self._lanes) >= PENDING_MOST:
+            return False
+        self._lanes[notice_id] = held
+        return True
+
+    def end(self, ids: Iterable[str]) -> list[HeldLane]:
+        """Note that notices are handled or gone; return the lanes that go on."""
+        ended = [held for one in ids if (held := self._lanes.pop(one, None)) is not None]
+        waiting = set(self._lanes.values()) if ended else set()
+        return [held for held in ended if held not in waiting]
+
+    def lanes_of(self, receiver: str) -> Iterator[str]:
+        """Yield the lanes of a receiver that wait."""
+        for held in set(self._lanes.values()):
+            if held.receiver == receiver:
+                yield held.lane
+
+    def rename(self, old: Iterable[str], new: str) -> None:
+        """Make the lanes of some receivers another's."""
+        former = set(old)
+        for one, held in self._lanes.items():
+            if held.receiver in former:
+                self._lanes[one] = held._replace(receiver=new)

@@ -87,17 +87,22 @@ class ReceiverQueue:
             self.suspects.discard(message.id)
         return True
 
-    def remove(self, message: Message, following: Message | None, now: float) -> None:
+    def remove(
+        self, message: Message, following: Message | None, now: float, is_notifying: bool = False
+    ) -> None:
         """Remove a message that was acknowledged, dropped, or is a dead letter, on disk as well.
 
         Args:
             message: The message.
             following: The next one of its lane on disk, if it has a lane.
             now: The mailbox's time.
+            is_notifying: Its lane goes on once its notice was handled.
         """
         self._forget(message)
         if message.lane is None:
             self.plain.remove(message)
+        elif is_notifying:
+            self.lanes.begin_notice(message.lane)
         else:
             self.lanes.set_next(message.lane, following, now)
 

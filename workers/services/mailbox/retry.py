@@ -110,7 +110,7 @@ def _after_failure(
     reason = _error_text(message, error)
     counted = msgspec.structs.replace(message, attempts=message.attempts + 1, reason=reason)
     if counted.attempts >= max_attempts:
-        return _dead_letter(counted, f"{counted.attempts} attempts failed: {reason}", now)
+        return _dead_letter(counted, f"{_tries(counted.attempts)} failed: {reason}", now)
     limit = min(INITIAL_BACKOFF_S * 2.0 ** min(counted.attempts - 1, 32), MAX_BACKOFF_S)
     return _retry(counted, limit * jitter, now)
 
@@ -148,3 +148,7 @@ def _error_text(message: Message, error: CallError) -> str:
     return str(error).replace(
         f"{error.service}.{error.method} ", f"{error.service}.{message.method} ", 1
     )
+
+
+def _tries(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"

@@ -14,10 +14,10 @@ import msgspec
 from garrison.workers.sqlite.pages import Pages, Record
 
 from . import checksums, damage, schema
-from .checksums import DamagedRow, Message
+from .checksums import STORED, DamagedRow, Message
 from .damage import DamagedMessage
 
-ORDER = (*Message.__struct_fields__, "body", "checksum")
+ORDER = (*STORED, "body", "checksum")
 REAL = {"posted_at", "expires_at", "died_at"}
 
 

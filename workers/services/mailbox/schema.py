@@ -6,9 +6,12 @@ sets it aside.
 """
 
 import sqlite3
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
 
 import msgspec
+
+from garrison.ipc import TRACE_MOST
 
 from . import checksums
 from .checksums import DEAD, WAITING, DamagedRow, Message
@@ -25,6 +28,13 @@ BY_LANE = (
     "CREATE INDEX IF NOT EXISTS by_lane ON letters (receiver, lane, seq) "
     "WHERE state = 0 AND lane IS NOT NULL"
 )
+
+# Of messages that were posted in a trace; likewise. What is lost with it is a link alone.
+TRACES = (
+    "CREATE TABLE IF NOT EXISTS traces (id TEXT PRIMARY KEY, trace TEXT NOT NULL) WITHOUT ROWID"
+)
+
+ADDED = {"by_lane": BY_LANE, "traces": TRACES}  # to files of this format, when they are opened
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS letters (
@@ -87,6 +97,7 @@ CREATE TABLE IF NOT EXISTS damaged (
     checksum INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_damaged_id ON damaged (id);
+{TRACES};
 """
 
 
@@ -103,6 +114,11 @@ FIELDS = (
 READ = f"{FIELDS}, body, checksum"
 # Without the arguments, which may be large.
 READ_HEADER = f"length(args) + length(kwargs), {READ}".replace("args, kwargs, key", "x'', x'', key")
+
+INSERT = f"INSERT OR IGNORE INTO letters ({READ}) VALUES ({', '.join('?' * 19)})"
+INSERT_KEY = (
+    "INSERT OR IGNORE INTO keys (key, id, done_at, result, checksum) VALUES (?, ?, ?, ?, ?)"
+)
 
 
 # --- messages -----------------------------------------------------------------------------------
@@ -126,29 +142,70 @@ def insert(cursor: sqlite3.Cursor, message: Message, seq: int) -> tuple[str, int
     return message.id, seq
 
 
+def insert_all(
+    cursor: sqlite3.Cursor, messages: Sequence[Message], next_seq: Callable[[], int]
+) -> list[tuple[str, int]]:
+    """Store messages as `insert` does, one after the other, in two statements for all of them."""
+    known: dict[str, str] = {}  # ids of messages whose key was there → the first id
+    if keyed := [one for one in messages if one.key is not None]:
+        rows = [(one.key, one.id, None, None) for one in keyed]
+        cursor.executemany(INSERT_KEY, [(*row, checksums.of_key(row)) for row in rows])
+        if cursor.rowcount < len(keyed):
+            for one in keyed:
+                found = get_key(cursor, str(one.key))
+                if found is not None and found[0] != one.id:
+                    known[one.id] = found[0]
+    new = [one for one in messages if one.id not in known]
+    for one in new:
+        one.seq = next_seq()
+    cursor.executemany(INSERT, [_row(one) for one in new])
+    if cursor.rowcount < len(new):  # a commit whose outcome was unknown is run again
+        for one in new:
+            row = cursor.execute("SELECT seq FROM letters WHERE id = ?", (one.id,)).fetchone()
+            one.seq = int(row[0]) if row else 0
+    _insert_traces(cursor, (one for one in new if one.seq))
+    return [(known[one.id], 0) if one.id in known else (one.id, one.seq) for one in messages]
+
+
 def insert_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> bool:
     """Store a key; False if it is there already."""
-    cursor.execute(
-        "INSERT OR IGNORE INTO keys (key, id, done_at, result, checksum) VALUES (?, ?, ?, ?, ?)",
-        (*row, checksums.of_key(row)),
-    )
+    cursor.execute(INSERT_KEY, (*row, checksums.of_key(row)))
     return cursor.rowcount > 0
 
 
 def insert_as_is(cursor: sqlite3.Cursor, message: Message) -> bool:
     """Store a message with its seq and state; False if its id or seq is there already."""
-    row = msgspec.structs.astuple(message)
+    cursor.execute(INSERT, _row(message))
+    is_new = cursor.rowcount > 0
+    if is_new:
+        _insert_traces(cursor, [message])
+    return is_new
+
+
+def _row(message: Message) -> tuple[Any, ...]:
+    row = msgspec.structs.astuple(message)[: len(checksums.STORED)]
     body = checksums.of_body(message.args, message.kwargs)
-    cursor.execute(
-        f"INSERT OR IGNORE INTO letters ({READ}) VALUES ({', '.join('?' * 19)})",
-        (*row, body, checksums.of_header(row, body)),
-    )
-    return cursor.rowcount > 0
+    return (*row, body, checksums.of_header(row, body))
+
+
+def _insert_traces(cursor: sqlite3.Cursor, messages: Iterable[Message]) -> None:
+    """Store the traces of messages that have one."""
+    if rows := [(one.id, one.trace) for one in messages if one.trace]:
+        cursor.executemany("INSERT OR REPLACE INTO traces VALUES (?, ?)", rows)
+
+
+def with_trace(cursor: sqlite3.Cursor, message: Message) -> Message:
+    """Return a message that was read, with the trace that it was posted in."""
+    row = cursor.execute("SELECT trace FROM traces WHERE id = ?", (message.id,)).fetchone()
+    if row is not None and isinstance(row[0], str):
+        message.trace = row[0][:TRACE_MOST]
+    return message
 
 
 def acknowledge(cursor: sqlite3.Cursor, message: Message, result: bytes, now: float) -> None:
     """Delete a message that was handled; its key keeps the result."""
     cursor.execute("DELETE FROM letters WHERE seq = ?", (message.seq,))
+    cursor.execute("DELETE FROM traces WHERE id = ?", (message.id,))
     # Its row was damaged after it had been read: it was delivered all the same.
     cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
     if message.key is not None:
@@ -188,22 +245,33 @@ def _update(cursor: sqlite3.Cursor, message: Message, body: int, seq: int) -> bo
     return cursor.rowcount > 0
 
 
-def replay(cursor: sqlite3.Cursor, ids: list[str] | None, next_seq: Callable[[], int]) -> list[str]:
+def replay(
+    cursor: sqlite3.Cursor,
+    ids: list[str] | None,
+    receivers: list[str] | None,
+    next_seq: Callable[[], int],
+) -> list[str]:
     """Queue dead letters again, behind the waiting messages; return their receivers.
 
     Args:
         cursor: Of the open transaction.
-        ids: The messages; None is all.
+        ids: The messages.
+        receivers: NAMEs of which all are queued, besides. Both None: all are.
         next_seq: Returns a new seq: the receiver's queue may have read past the old one.
     """
     dead = f"SELECT {READ_HEADER} FROM letters WHERE state = 1"
-    if ids is None:
-        rows = cursor.execute(f"{dead} ORDER BY seq").fetchall()
+    if ids is None and receivers is None:
+        rows = cursor.execute(dead).fetchall()
     else:
-        rows = [row for one in set(ids) for row in cursor.execute(f"{dead} AND id = ?", (one,))]
-    found = sorted(
-        ((checksums.header(row[1:]), row[-2]) for row in rows), key=lambda one: one[0].seq
-    )
+        chosen = [("id", one) for one in ids or ()]
+        chosen += [("receiver", one) for one in receivers or ()]
+        rows = [
+            row
+            for column, one in dict.fromkeys(chosen)
+            for row in cursor.execute(f"{dead} AND {column} = ?", (one,))
+        ]
+    read = ((checksums.header(row[1:]), row[-2]) for row in rows)
+    found = sorted({one[0].seq: one for one in read}.values(), key=lambda one: one[0].seq)
     for message, body in found:
         changed = msgspec.structs.replace(
             message, seq=next_seq(), state=WAITING, attempts=0, deaths=0, reason="", died_at=None
@@ -221,6 +289,7 @@ def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
         )
         cursor.execute("DELETE FROM letters WHERE id = ?", (one,))
         known = cursor.rowcount
+        cursor.execute("DELETE FROM traces WHERE id = ?", (one,))
         cursor.execute("DELETE FROM damaged WHERE id = ?", (one,))
         count += max(known, min(cursor.rowcount, 1))
     return count
@@ -263,9 +332,9 @@ def read_waiting(
         message = checksums.message(row)
         size += message.size
         if found and size > max_bytes:
-            return found, False
+            return [with_trace(cursor, one) for one in found], False
         found.append(message)
-    return found, len(found) < most
+    return [with_trace(cursor, one) for one in found], len(found) < most
 
 
 def count_by_receiver(

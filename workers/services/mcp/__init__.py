@@ -64,6 +64,7 @@ class McpService(Service):
                 service._show,
                 runtime.redacted,
                 lambda params: sample(runtime, params),
+                runtime.process,
             )
             service._entries[name] = entry
             entry.problem = secrets_problem(server, secrets, runtime.name)
@@ -74,7 +75,7 @@ class McpService(Service):
         service._offer_resources()
         await service._wait()
         service._show()
-        service.every(1.0, service._count)
+        service.every(1.0, service._count, while_paused=True)
         return service
 
     async def _wait(self) -> None:

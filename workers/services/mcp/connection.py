@@ -21,7 +21,7 @@ from .errors import McpFailed, in_one_line
 from .http import HttpClient
 from .line_log import LineLog
 from .results import redacted
-from .stdio import StdioServer
+from .stdio import StartProcess, StdioServer
 
 PAGES_MOST = 50  # of a list
 LISTED_MOST = 1000  # resources, prompts
@@ -70,13 +70,15 @@ class Connection:
     # --- its life -----------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def over_stdio(self, environment: Mapping[str, str], log: LineLog) -> AsyncIterator[None]:
+    async def over_stdio(
+        self, environment: Mapping[str, str], start: StartProcess, log: LineLog
+    ) -> AsyncIterator[None]:
         """Start the server and talk to it.
 
         Raises:
             Exception: It cannot be started, or speaks no MCP.
         """
-        self._process = StdioServer(self._server, environment, log, self._has_ended)
+        self._process = StdioServer(self._server, environment, start, log, self._has_ended)
         async with self._open(self._process.streams()):
             yield
 

@@ -6,9 +6,7 @@ A server that hangs or ends concerns its own entry alone. Durations are seconds.
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,6 +21,7 @@ from .connection import GONE, LOST, RESOURCES, TOOLS, Connection, Sampling
 from .errors import McpFailed, McpUnavailable, in_one_line
 from .line_log import LineLog
 from .resources import ResourceTexts
+from .stdio import StartProcess
 from .tools import ToolInfo, tool_of, withheld
 
 log = logging.getLogger(__name__)
@@ -46,6 +45,7 @@ class Entry:
         changed: Called where its tools or its state have changed.
         redact: Replaces the service's secrets in a text.
         sampling: Answers its requests for a model, where its config allows them.
+        start: Starts a process that ends with the service: `Runtime.process`.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class Entry:
         probe: float,
         changed: Callable[[], None],
         redact: Callable[[str], str],
-        sampling: Sampling | None = None,
+        sampling: Sampling,
+        start: StartProcess,
     ) -> None:
         self.name, self.server = name, server
         self.tools: list[ToolInfo] = []
@@ -65,7 +66,7 @@ class Entry:
         self.calls = self.failures = self.timeouts = self.connects = 0
         self._secrets, self._probe, self._changed = dict(secrets), probe, changed
         self._sampling = sampling if server.sampling else None
-        self._redact = redact
+        self._redact, self._start_process = redact, start
         self._connection: Connection | None = None
         self._life: asyncio.Task[str] | None = None
         self._there = asyncio.Event()  # it is connected
@@ -134,8 +135,8 @@ class Entry:
         server, loop = self.server, asyncio.get_running_loop()
         connection = Connection(self.name, server, self._noticed, self._redact, self._sampling)
         if server.command:
-            given = environment(server, self._secrets, os.environ, uuid.uuid4().hex)
-            opening = connection.over_stdio(given, self._log)
+            given = environment(server, self._secrets)
+            opening = connection.over_stdio(given, self._start_process, self._log)
         else:
             opening = connection.over_http(filled(server.headers, self._secrets))
         self._stale, self._suspect = set(), False

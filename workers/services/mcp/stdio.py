@@ -6,28 +6,28 @@ all that the server has started, and gives it an environment of its own. Duratio
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 from mcp.shared.message import SessionMessage
 from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
-from .child_environment import MARK
+from garrison.workers import ChildProcess
+
 from .config import ServerConfig
-from .descendants import kill_all, signal_all
 from .errors import McpFailed
 from .line_log import LineLog
 from .lines import Lines, TooLong
+
+StartProcess: TypeAlias = Callable[..., Awaitable[ChildProcess]]
 
 READ_BYTES = 64 * 1024
 FLUSH_S = 0.5  # for what a server wrote before its end
 CLOSE_S = 1.0  # after its input is closed, before SIGTERM
 TERM_S = 1.0  # after SIGTERM, before SIGKILL
-CHECK_S = 0.02
 
 
 class StdioServer:
@@ -35,7 +35,8 @@ class StdioServer:
 
     Args:
         server: Its config.
-        environment: What its process gets; it has the mark.
+        environment: What its process gets.
+        start: Starts its process: `Runtime.process`.
         log: Logs what it writes besides messages.
         ended: Called with the reason where it ends by itself.
     """
@@ -44,12 +45,12 @@ class StdioServer:
         self,
         server: ServerConfig,
         environment: Mapping[str, str],
+        start: StartProcess,
         log: LineLog,
         ended: Callable[[str], None],
     ) -> None:
         self._server, self._environment, self._log = server, environment, log
-        self._ended = ended
-        self._mark = f"{MARK}={environment[MARK]}".encode()
+        self._start_process, self._ended = start, ended
         self._exited = asyncio.Event()
         self.pid = 0
         self.patience = CLOSE_S  # between the end of its input and SIGTERM
@@ -78,27 +79,25 @@ class StdioServer:
             yield received, sent
         finally:
             try:
-                await self._close(process)
-            finally:  # also where the closing was cancelled
-                signal_all(self.pid, self._mark, signal.SIGKILL)
+                if not await process.end(TERM_S, self.patience):
+                    self._log.add("stderr", b"[garrison: some of its processes cannot be ended]")
+            finally:  # also where the end was cancelled
                 for task in tasks:
                     task.cancel()
                 for stream in (inbound, received, sent, outbound):
                     stream.close()
-                _close_pipes(process)
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> ChildProcess:
         command = self._server.command
         try:
-            return await asyncio.create_subprocess_exec(
-                command,
-                *self._server.args,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=dict(self._environment),
+            return await self._start_process(
+                [command, *self._server.args],
+                scope="service",
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=self._environment,
                 cwd=self._server.cwd or None,
-                start_new_session=True,
             )
         except OSError as error:
             where = f" in {self._server.cwd}" if self._server.cwd else ""
@@ -107,7 +106,7 @@ class StdioServer:
 
     # --- messages -----------------------------------------------------------------------------
 
-    async def _read(self, process: asyncio.subprocess.Process, inbound: Any) -> None:
+    async def _read(self, process: ChildProcess, inbound: Any) -> None:
         assert process.stdout is not None
         lines = Lines(self._server.answer_bytes)
         with _streams_may_end():
@@ -141,9 +140,7 @@ class StdioServer:
             self._log.add("stdout", line)
             return None
 
-    async def _write(
-        self, process: asyncio.subprocess.Process, outbound: Any, inbound: Any
-    ) -> None:
+    async def _write(self, process: ChildProcess, outbound: Any, inbound: Any) -> None:
         assert process.stdin is not None
         try:
             async for one in outbound:
@@ -155,7 +152,7 @@ class StdioServer:
                 self._ended("it closed its input")
             inbound.close()  # else requests would wait for answers
 
-    async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_errors(self, process: ChildProcess) -> None:
         assert process.stderr is not None
         lines = Lines(READ_BYTES)
         with contextlib.suppress(OSError):
@@ -167,44 +164,14 @@ class StdioServer:
     # --- its end ------------------------------------------------------------------------------
 
     async def _watch(
-        self, process: asyncio.subprocess.Process, reading: "set[asyncio.Task[None]]", inbound: Any
+        self, process: ChildProcess, reading: "set[asyncio.Task[None]]", inbound: Any
     ) -> None:
         """Note the end of its first process: what that started may hold the streams open."""
-        while process.returncode is None and os.path.exists(f"/proc/{process.pid}"):  # noqa: ASYNC240, PTH110
-            await self._until_readable(process.pid)
+        await process.wait()
         self._exited.set()
         await asyncio.wait(reading, timeout=FLUSH_S)  # for its last words
         self._ended(_in_words(process.returncode, self._log.last))
         inbound.close()
-
-    async def _until_readable(self, pid: int) -> None:
-        try:
-            watched = os.pidfd_open(pid)
-        except OSError:  # it has ended
-            await asyncio.sleep(CHECK_S)
-            return
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(watched, ended.set)
-        try:
-            await ended.wait()
-            await asyncio.sleep(CHECK_S)  # until the loop has its exit code
-        finally:
-            loop.remove_reader(watched)
-            os.close(watched)
-
-    async def _close(self, process: asyncio.subprocess.Process) -> None:
-        """End it: by the end of its input, by SIGTERM, by SIGKILL."""
-        if process.stdin is not None:
-            process.stdin.close()
-        for number, seconds in ((0, self.patience), (signal.SIGTERM, TERM_S)):
-            if number:
-                signal_all(self.pid, self._mark, number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._exited.wait()
-                    break
-        if not await kill_all(self.pid, self._mark):
-            self._log.add("stderr", b"[garrison: some of its processes cannot be ended]")
 
 
 def _in_words(code: int | None, last: list[str]) -> str:
@@ -219,11 +186,3 @@ def _streams_may_end() -> Any:
     """Pass over the ends of streams: the other side is gone."""
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         yield
-
-
-def _close_pipes(process: asyncio.subprocess.Process) -> None:
-    """Close the pipes, which processes that cannot be ended may hold open."""
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
-        with contextlib.suppress(PermissionError):
-            transport.close()

@@ -63,6 +63,11 @@ class Budget:
         return max(self._limit - self.spent, 0) if self._limit else None
 
     @property
+    def used_ratio(self) -> float:
+        """Return how much of the day's budget is used, from 0 to 1; 0 without a limit."""
+        return min(self.spent / self._limit, 1.0) if self._limit else 0.0
+
+    @property
     def is_used_up(self) -> bool:
         """Return whether nothing is left, with what is reserved."""
         return bool(self._limit) and self.spent + self._reserved >= self._limit

@@ -23,6 +23,16 @@ class CountedService(Service):
         """
         return self._requests.usage_rows()
 
+    @idempotent
+    async def usage_by_day(self) -> list[dict[str, Any]]:
+        """Return the sums of the last 31 days that had requests, and of the present one.
+
+        Returns:
+            Rows, the oldest first: `at` is the beginning of the day (UTC) in seconds since the
+            epoch; `cost` leaves out the `unpriced` requests, whose model has no price.
+        """
+        return self._requests.usage_by_day()
+
     async def forget_person(self, source: str, person: str) -> dict[str, int]:
         """Count a person's requests with no one's; return how many rows that changed."""
         return {"usage": self._requests.forget_person(source, person)}

@@ -61,6 +61,7 @@ class Requests:
             spent.cost,
         )
         self._waiting, self._waiting_most = 0, waiting
+        self._reached = 0  # the day for which it is reported that a budget is used up
         self.on_refused_key: Callable[[], None] = lambda: None
         self.advice = ""  # what is to be done about a refused key
         self._keeper = UsageKeeper(runtime, self._report)
@@ -97,6 +98,10 @@ class Requests:
         """Return what is counted and not in a database yet, by hour, agent and person."""
         return self._keeper.rows()
 
+    def usage_by_day(self) -> list[dict[str, Any]]:
+        """Return the sums of each day, the oldest first and the present one last."""
+        return self._keeper.days()
+
     def forget_person(self, source: str, person: str) -> int:
         """Count a person's requests with no one's; return how many rows that changed."""
         return self._keeper.forget(source, person)
@@ -119,6 +124,9 @@ class Requests:
                 return
             if refusal.limit in BUDGETS or now + refusal.seconds > until:
                 text = f"{refusal.limit} of {self._runtime.name} is used up"
+                if refusal.limit in BUDGETS and self._reached != today()[0]:
+                    self._reached = today()[0]
+                    self._runtime.incident("budget.reached", text)
                 raise ModelError("busy", refusal.seconds, text)
             await asyncio.sleep(refusal.seconds)
 
@@ -178,6 +186,8 @@ class Requests:
         facts = self._keeper.today.facts(bool(self._config.prices))
         limiter = self._limiter
         left = {"budget_left": limiter.budget.left, "cost_left": limiter.cost_budget.left}
+        if any(one is not None for one in left.values()):
+            left["budget_used"] = max(limiter.budget.used_ratio, limiter.cost_budget.used_ratio)
         self._runtime.report(
             **facts, **{name: float(one) for name, one in left.items() if one is not None}
         )

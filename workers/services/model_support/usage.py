@@ -12,6 +12,7 @@ import msgspec
 HOURS = 24  # of a day
 HOUR_S = 3600.0
 KEPT_HOURS = 48  # without a database, after which a row is dropped
+KEPT_DAYS = 31  # sums of whole days, before the present one
 ROWS_MOST = 1_000  # rows that are kept; further persons are counted together
 FINISHES_MOST = 8  # different reasons for an end; further ones are "other"
 NAME_MOST = 64  # characters of a reason
@@ -117,6 +118,7 @@ class Kept(msgspec.Struct):
     day: int = 0
     today: Counts = msgspec.field(default_factory=Counts)
     rows: list[tuple[UsageKey, Counts]] = []
+    days: list[tuple[int, Counts]] = []  # that were used and have ended, the oldest first
 
 
 class Usage:
@@ -129,16 +131,21 @@ class Usage:
     def __init__(self, kept: Kept) -> None:
         self.day, self.today = kept.day, kept.today
         self.rows = dict(kept.rows)
+        self.days = dict(kept.days)
 
     def kept(self) -> Kept:
         """Return what the file is to hold."""
-        return Kept(self.day, self.today, list(self.rows.items()))
+        return Kept(self.day, self.today, list(self.rows.items()), list(self.days.items()))
 
     def begin(self, hour: int) -> None:
         """Begin the day of an hour, if it is a later one; drop rows that are too old."""
         day = hour // HOURS
         if day > self.day:  # a clock that is set back counts on
+            if self.today.requests:
+                self.days[self.day] = self.today
             self.day, self.today = day, Counts()
+        for ended in [one for one in self.days if one < self.day - KEPT_DAYS]:
+            del self.days[ended]
         for key in [key for key in self.rows if key.hour <= hour - KEPT_HOURS]:
             del self.rows[key]
 
@@ -158,6 +165,10 @@ class Usage:
                 self.rows[key].merge(gone)
         return self.rows.setdefault(key, Counts())
 
+    def by_day(self) -> list[tuple[int, Counts]]:
+        """Return the sums of each day that was used, the oldest first and the present one last."""
+        return [*sorted(self.days.items()), (self.day, self.today)]
+
     def ended(self, hour: int) -> list[UsageKey]:
         """Return the rows of earlier hours, the oldest first."""
         return sorted(key for key in self.rows if key.hour < hour)
@@ -169,6 +180,21 @@ class Usage:
             gone = self.rows.pop(key)
             self.rows.setdefault(UsageKey(key.hour, key.agent), Counts()).merge(gone)
         return len(theirs)
+
+
+def day_of(day: int, counts: Counts) -> dict[str, Any]:
+    """Return a day's sums as `usage_by_day` has them."""
+    return {
+        "at": day * HOURS * HOUR_S,
+        "requests": counts.requests,
+        "failures": counts.failures,
+        "tokens_in": counts.read,
+        "tokens_cached": counts.cached,
+        "tokens_out": counts.written,
+        "cut_short": counts.cut,
+        "cost": round(counts.cost, 6),
+        "unpriced": counts.unpriced,
+    }
 
 
 def body_of(provider: str, key: UsageKey, counts: Counts) -> dict[str, Any]:

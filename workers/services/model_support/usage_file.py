@@ -17,7 +17,7 @@ from garrison.ipc import CallError, CallTimeout, Overloaded, ServiceLost, Servic
 from garrison.workers import Log, Runtime
 
 from .ledger import replace_file
-from .usage import HOUR_S, Counts, Kept, Usage, UsageKey, Used, body_of
+from .usage import HOUR_S, Counts, Kept, Usage, UsageKey, Used, body_of, day_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,11 @@ class UsageKeeper:
             }
             for key in sorted(self.usage.rows)
         ]
+
+    def days(self) -> list[dict[str, Any]]:
+        """Return the sums of each day, the oldest first and the present one last."""
+        self.usage.begin(present_hour())
+        return [day_of(day, counts) for day, counts in self.usage.by_day()]
 
     def forget(self, source: str, person: str) -> int:
         """Count a person's requests with no one's; return how many rows that changed."""

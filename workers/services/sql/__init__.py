@@ -84,7 +84,7 @@ class SqlService(Service):
             if service.config.schema_in_prompt:
                 most = service.config.schema_characters
                 runtime.register_provider(schema_provider(service._shown, most))
-        service.every(PROBE_S, service._probe)
+        service.every(PROBE_S, service._probe, while_paused=True)
         return service
 
     async def stop(self) -> None:

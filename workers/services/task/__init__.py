@@ -40,6 +40,7 @@ class TaskService(Service):
     """Runs the tasks that are due."""
 
     service_type = ServiceType.TASK
+    _serves_paused = True  # operators see and change the tasks, and none is begun
     capability_description = "Runs tasks when they are due, once or repeatedly"
 
     class Config(msgspec.Struct):
@@ -85,7 +86,7 @@ class TaskService(Service):
         runtime.register_event(CREATED, service._created)
         service.spawn(leases.renew_forever(), "leases", essential=True)
         service.spawn(service._claimer.run_forever(), "claims")
-        service.every(REPORT_S, service._report)
+        service.every(REPORT_S, service._report, while_paused=True)
         return service
 
     async def stop(self) -> None:

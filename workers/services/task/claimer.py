@@ -80,6 +80,9 @@ class Claimer:
         """Claim and begin tasks, until the service ends."""
         while not self.is_ending:
             self._wake.clear()
+            if self._runtime.paused:
+                await self._wake.wait()  # `changed` follows when it is resumed
+                continue
             wait = await self._fill()
             try:
                 async with asyncio.timeout(max(wait, LEAST_WAIT_S)):
@@ -145,7 +148,11 @@ class Claimer:
         now, ready, wait = self._loop.time(), dict[str, str](), math.inf
         for name, services in scope.workers.items():
             waits = [(self._steadiness.wait(service, now), service) for service in services]
-            free = [service for seconds, service in waits if seconds <= 0]
+            free = [
+                service
+                for seconds, service in waits
+                if seconds <= 0 and self._runtime.client.generation_of(service)  # not paused
+            ]
             if free:
                 ready[name] = free[0]
             wait = min([wait, *(seconds for seconds, _ in waits if seconds > 0)])

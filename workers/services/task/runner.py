@@ -215,6 +215,8 @@ class Runner:
                     "task.paused task=%s name=%s agent=%s reason=%s; garrison tasks resume %s",
                     *(*what, found.reason, task.id),
                 )
+                fields = {"task": str(task.id), "name": task.name}
+                self._runtime.incident("task.paused", found.reason, **fields)
         scheduled = found.fields.get("scheduled_for")
         return None if scheduled is None else max(scheduled.timestamp() - time.time(), 0.0)
 

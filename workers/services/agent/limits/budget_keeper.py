@@ -64,6 +64,7 @@ class BudgetKeeper:
         self._at_limit, self._most = limits.at_limit, config.senders
         self._budgets = Budgets(limits, self._most)
         self._limits, self._refused, self._is_written = limits, 0, True
+        self._reached = 0  # the day for which it is reported that the budget is used up
 
     async def load(self) -> None:
         """Read what earlier processes have used today."""
@@ -92,7 +93,11 @@ class BudgetKeeper:
         if isinstance(reserved, Refused):
             self._refused += 1
             if reserved.scope is Scope.AGENT:
-                self._runtime.warn(WARNING, f"the agent's budget is used up: {self._in_words()}")
+                problem = f"the agent's budget is used up: {self._in_words()}"
+                self._runtime.warn(WARNING, problem)
+                if day != self._reached:
+                    self._reached = day
+                    self._runtime.incident("budget.reached", problem)
             self._report()
             return BudgetGrant(limit=reserved.scope.value, seconds=left_of_day)
         self._runtime.warn(WARNING, None)
@@ -138,6 +143,7 @@ class BudgetKeeper:
     def _report(self) -> None:
         tokens, money = self._budgets.left()
         facts = {"budget_left": tokens, "cost_left": money, "over_budget": self._refused or None}
+        facts["budget_used"] = self._budgets.used_ratio()
         self._show(**{name: float(one) for name, one in facts.items() if one is not None})
 
     def _in_words(self) -> str:

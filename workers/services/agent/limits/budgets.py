@@ -230,6 +230,13 @@ class Budgets:
         money = max(limit.cost_per_day - row.micros / MICROS, 0.0) if limit.cost_per_day else None
         return tokens, money
 
+    def used_ratio(self) -> float | None:
+        """Return how much of the agent's own budget is used, from 0 to 1; None without a limit."""
+        limit, row = self._limits.get(Scope.AGENT, Limit()), self.rows.get(Key(Scope.AGENT), Row())
+        used = (row.tokens, limit.tokens_per_day), (row.micros / MICROS, limit.cost_per_day)
+        ratios = [min(part / whole, 1.0) for part, whole in used if whole]
+        return max(ratios, default=None)
+
     # --- parts ------------------------------------------------------------------------------
 
     def _keys(self, attribution: Attribution) -> tuple[Key, ...]:

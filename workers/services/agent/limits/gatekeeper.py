@@ -30,6 +30,9 @@ PROBLEMS = {
     Cause.ROOM: "its room has more than per_room",
 }
 
+# What becomes of messages, for `garrison status` and metrics
+COUNTED = ("answers", "unanswered", "dropped", "refused", "expired", "ungated")
+
 
 class Gatekeeper:
     """Decides which messages are answered.
@@ -53,7 +56,7 @@ class Gatekeeper:
         self._admission = Admission(config.rules)
         self._failed_gates: set[str] = set()
         self._has_expired = False
-        self.counts = dict.fromkeys(("dropped", "refused", "expired", "ungated"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
         self._shown: dict[str, float] = {}  # of other parts of the agent
 
     @property
@@ -162,6 +165,10 @@ class Gatekeeper:
         """Show numbers of another part of the agent in `garrison status`, beside the counts."""
         self._shown.update(facts)
         self._runtime.report(**self.counts, **self._shown)
+
+    def note_end(self, failed: bool) -> None:
+        """Count a message that was answered, or could not be."""
+        self._count("unanswered" if failed else "answers")
 
     def _count(self, what: str) -> None:
         self.counts[what] += 1

@@ -77,6 +77,7 @@ class Explained(NamedTuple):
             "models": [self._model(use) for use in why.models[:MOST_ITEMS]],
             "problem": self.text(why.problem),
             "prompt": self.text(why.prompt, MOST_PROMPT),
+            "trace": why.trace,
         }
 
     def _model(self, use: ModelUse) -> dict[str, Any]:

@@ -130,6 +130,7 @@ class Why(msgspec.Struct):
     end: MessageState | None = None  # the state that it ends in, if there is no answer
     prompt: str = ""  # only if the config wants values recorded
     rounds: list[Round] = []  # where the model chose, and filled in parameters
+    trace: str = ""  # the id of the trace that shows it
 
 
 class Record(msgspec.Struct):

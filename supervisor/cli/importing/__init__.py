@@ -1,0 +1,1 @@
+"""`garrison import`: other supervisors' files as a config of plain commands."""

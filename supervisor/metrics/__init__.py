@@ -1,0 +1,1 @@
+"""Metrics of a host in OpenMetrics text; `garrison metrics` shows them."""

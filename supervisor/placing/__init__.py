@@ -1,0 +1,1 @@
+"""Where services run, on a host with several machines."""

@@ -1,0 +1,96 @@
+"""When a node must have ended what it runs, and when the supervisor may count on that. Pure.
+
+The node counts from the moment at which it *sent* the request that was answered, the supervisor
+from the moment at which it *received* that request, which is later; and the supervisor waits
+`GRACE_S` longer. So whatever messages are lost or late, and whichever process is stopped, the
+node's time is over first, if clocks run at the same speed. Times are seconds: of CLOCK_BOOTTIME on
+the node, which also counts while the machine sleeps, and monotonic ones at the supervisor.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import inf
+
+RENEWALS = 5  # in one lease
+GRACE_S = 2.0  # that the supervisor waits longer
+QUIET_RENEWALS = 2.5  # times the interval without a Renew: there is no contact
+SENT_MOST = 64  # requests whose answers still count
+
+
+def interval(lease: float) -> float:
+    """Return the seconds between two requests of a node."""
+    return lease / RENEWALS
+
+
+@dataclass(slots=True)
+class NodeLease:
+    """The lease, as the node knows it.
+
+    Attributes:
+        until: When everything must have ended.
+    """
+
+    seconds: float = 0.0
+    until: float = -inf
+    _number: int = 0
+    _sent: "OrderedDict[int, float]" = field(default_factory=OrderedDict)
+
+    def request(self, now: float) -> int:
+        """Return the number of a request that is sent now, or later."""
+        self._number += 1
+        self._sent[self._number] = now
+        while len(self._sent) > SENT_MOST:
+            self._sent.popitem(last=False)
+        return self._number
+
+    def renewed(self, number: int) -> bool:
+        """Take an answer; return whether the lease now lasts longer."""
+        sent_at = self._sent.pop(number, None)
+        if sent_at is None or sent_at + self.seconds <= self.until:
+            return False
+        self.until = sent_at + self.seconds
+        return True
+
+    def forget_requests(self) -> None:
+        """Let no answer to a former request count: another session begins."""
+        self._sent.clear()
+
+    def is_over(self, now: float) -> bool:
+        """Return whether the time is over."""
+        return now >= self.until
+
+
+@dataclass(slots=True)
+class NodeContact:
+    """The lease, as the supervisor knows it.
+
+    Attributes:
+        fenced_at: When nothing runs on the node any more. It must not be moved forward by what the
+            node was not granted.
+    """
+
+    lease: float
+    heard_at: float = -inf  # the last request that was answered
+    fenced_at: float = -inf
+
+    def assume(self, now: float, lease: float) -> None:
+        """Count a lease that a former supervisor may have granted until now."""
+        self.fenced_at = max(self.fenced_at, now + lease + GRACE_S)
+
+    def renew(self, now: float) -> None:
+        """Note that a request is answered now."""
+        self.heard_at = now
+        self.fenced_at = max(self.fenced_at, now + self.lease + GRACE_S)
+
+    def is_quiet(self, now: float) -> bool:
+        """Return whether requests are missing."""
+        return now >= self.quiet_at
+
+    @property
+    def quiet_at(self) -> float:
+        """Return when requests are missing, if none comes."""
+        return self.heard_at + QUIET_RENEWALS * interval(self.lease)
+
+    def is_fenced(self, now: float) -> bool:
+        """Return whether the node has ended everything."""
+        return now >= self.fenced_at

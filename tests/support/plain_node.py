@@ -1,0 +1,64 @@
+"""A node's process whose connection has no keys, for tests of the engine alone.
+
+It runs below a keeper, to which a launcher falls when the node's process is killed: the engine in
+the test's own process ends what falls to that. The keeper starts a process that was killed again.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import zmq
+
+from garrison.ipc import sockets
+from garrison.ipc.system import process_tree
+from garrison.supervisor.node.run import Context, run_node
+
+
+def main(name: str, home: str, folder: str, address: str) -> None:
+    """Serve as a node of the engine socket at an address."""
+
+    def connect(context: Context, identity: bytes) -> "zmq.Socket[bytes]":
+        dealer = context.socket(zmq.DEALER, socket_class=sockets.PlainSocket)
+        for option, value in ((zmq.ROUTING_ID, identity), (zmq.LINGER, 500)):
+            dealer.set(option, value)
+        dealer.set(zmq.IMMEDIATE, 1)
+        dealer.set(zmq.PROBE_ROUTER, 1)
+        dealer.set(zmq.RECONNECT_IVL, 20)
+        dealer.connect(address)
+        return dealer
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    run_node(name, Path(home), Path(folder), connect, "", os.environ, 0.0, say)
+
+
+def keep(pid_file: str, *words: str) -> None:
+    """Run a node's process, again after each kill, until it ends by itself."""
+    process_tree.become_subreaper()
+    child: subprocess.Popen[bytes] | None = None
+
+    def forward(number: int, frame: object) -> None:
+        if child is not None:
+            child.send_signal(number)
+
+    signal.signal(signal.SIGTERM, forward)
+    while True:
+        child = subprocess.Popen([sys.executable, __file__, "node", *words])
+        Path(pid_file).write_text(str(child.pid))
+        while (ended := os.wait())[0] != child.pid:
+            pass
+        child.returncode = os.waitstatus_to_exitcode(ended[1])
+        if child.returncode != -signal.SIGKILL:
+            break
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+if __name__ == "__main__":
+    (keep if sys.argv[1] == "keep" else main)(*sys.argv[2:])

@@ -1,0 +1,104 @@
+"""What a link sends as one message, and that none which has arrived is left lying."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from garrison.ipc import sockets
+from garrison.ipc.link import Link
+
+PEER = b"the peer"
+BURST = 200
+LONG_S = 20.0
+
+
+class Linked:
+    """A link, and the router at its other end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.context = zmq.Context[zmq.Socket[bytes]]()
+        self.router = sockets.router(self.context, -1)
+        self.router.set(zmq.RCVHWM, 0)
+        self.router.set(zmq.SNDHWM, 0)
+        self.router.bind(f"ipc://{folder}/router")
+        token = sockets.new_token()
+        dealer = sockets.dealer(self.context, f"{folder}/router", token, -1, keep=True)
+        self.arrived: list[list[bytes]] = []
+        self.more = asyncio.Event()
+        self.token = token
+        assert self.router.recv_multipart() == [token, b""]  # the probe
+        self.link = Link(dealer, self._receive, self.more.set)
+
+    def _receive(self, frames: list[bytes]) -> None:
+        self.arrived.append(frames)
+        self.more.set()
+
+    async def batches(self, messages: int) -> list[list[int]]:
+        """Return the batches that reached the router, of so many messages together."""
+        found: list[list[int]] = []
+        while sum(map(len, found)) < messages:
+            await asyncio.sleep(0)
+            while self.router.poll(0):
+                _, peer, batch = self.router.recv_multipart()
+                assert peer == PEER
+                found.append(msgspec.msgpack.decode(batch))
+        return found
+
+    def close(self) -> None:
+        """Close everything."""
+        self.link.close()
+        self.router.close(linger=0)
+        self.context.term()
+
+
+@pytest.fixture
+async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
+    """Return a link."""
+    made = Linked(tmp_path)
+    yield made
+    made.close()
+
+
+async def test_what_a_turn_queues_is_one_message_behind_the_first(linked: Linked) -> None:
+    """The first is sent at once; after a turn with several, all go together."""
+    for number in range(5):
+        linked.link.send(PEER, number)
+    assert await linked.batches(5) == [[0], [1, 2, 3, 4]]
+
+
+async def test_what_is_queued_can_be_sent_before_the_turn_ends(linked: Linked) -> None:
+    """If it is enough, in order, to that peer alone; the turn counts as busy all the same."""
+    for number in range(5):
+        linked.link.send(PEER, number)
+        linked.link.send_queued(PEER, 2)
+        linked.link.send_queued(b"another", 0)
+    assert await linked.batches(5) == [[0], [1, 2], [3, 4]]
+    linked.link.send(PEER, 5)
+    linked.link.send(PEER, 6)
+    assert await linked.batches(2) == [[5, 6]]
+
+
+async def test_no_message_is_left_lying(linked: Linked) -> None:
+    """Sending uses the socket, which may take the signal of what has arrived: it is looked at
+    after each turn. One at a time, in bursts, and answered from within the handler."""
+    sent = 0
+    async with asyncio.timeout(LONG_S):
+        for number in range(BURST):
+            for _ in range(1 + number % 3):
+                linked.router.send_multipart([linked.token, PEER, b"%d" % sent])
+                sent += 1
+            linked.link.send(PEER, number)
+            if number % 2:
+                await asyncio.sleep(0)
+                continue
+            while len(linked.arrived) < sent:
+                linked.more.clear()
+                await linked.more.wait()
+        while len(linked.arrived) < sent:
+            linked.more.clear()
+            await linked.more.wait()
+    assert [int(frames[1]) for frames in linked.arrived] == list(range(sent))

@@ -1,0 +1,100 @@
+"""When a node has ended everything, and when the supervisor counts on it."""
+
+import random
+
+from garrison.supervisor.processes.node_lease import (
+    GRACE_S,
+    SENT_MOST,
+    NodeContact,
+    NodeLease,
+    interval,
+)
+
+LEASE_S = 10.0
+
+
+def test_the_lease_runs_from_the_request() -> None:
+    """However late the answer is, the time counts from when the request was sent."""
+    lease = NodeLease(LEASE_S)
+    first = lease.request(100.0)
+    assert lease.is_over(100.0)
+
+    assert lease.renewed(first)
+    assert not lease.is_over(109.9)
+    assert lease.is_over(110.0)
+
+
+def test_late_and_repeated_answers_shorten_nothing() -> None:
+    """Answers in another order leave the later end; one that is repeated, or of no request, too."""
+    lease = NodeLease(LEASE_S)
+    first, second = lease.request(100.0), lease.request(102.0)
+
+    assert lease.renewed(second)
+    assert not lease.renewed(first)
+    assert not lease.renewed(second)
+    assert not lease.renewed(99)
+    assert lease.until == 112.0
+
+
+def test_answers_of_another_session_do_not_count() -> None:
+    """Nor do those to requests that are too old to be remembered."""
+    lease = NodeLease(LEASE_S)
+    first = lease.request(100.0)
+    lease.forget_requests()
+    assert not lease.renewed(first)
+
+    first = lease.request(200.0)
+    for at in range(SENT_MOST):
+        lease.request(201.0 + at)
+    assert not lease.renewed(first)
+
+
+def test_a_former_supervisor_is_counted() -> None:
+    """What it may have granted until its end must be over, too, also where its lease was longer."""
+    contact = NodeContact(LEASE_S)
+    assert contact.is_fenced(50.0)
+
+    contact.assume(100.0, lease=60.0)
+    contact.renew(101.0)
+
+    assert not contact.is_fenced(160.0)
+    assert contact.is_fenced(100.0 + 60.0 + GRACE_S)
+
+
+def test_missing_requests_are_noticed_before_the_lease_is_over() -> None:
+    """Contact is lost after two and a half intervals."""
+    contact = NodeContact(LEASE_S)
+    contact.renew(100.0)
+
+    assert not contact.is_quiet(100.0 + 2 * interval(LEASE_S))
+    assert contact.is_quiet(100.0 + 3 * interval(LEASE_S))
+    assert not contact.is_fenced(100.0 + LEASE_S)
+
+
+def test_the_node_is_always_first() -> None:
+    """Whatever is lost or delayed, on the way there or back, and whichever process is stopped."""
+    for seed in range(300):
+        chance = random.Random(seed)
+        lease, contact = NodeLease(LEASE_S), NodeContact(LEASE_S)
+        events: list[tuple[float, str, int]] = []
+        now = 0.0
+        for _ in range(40):
+            now += chance.choice((0.1, 2.0, 2.0, 9.0))
+            events.append((now, "send", 0))
+        answered: dict[int, float] = {}
+        clock = 0.0
+        while events:
+            events.sort()
+            clock, what, number = events.pop(0)
+            if what == "send":
+                number = lease.request(clock)
+                if chance.random() < 0.7:
+                    events.append((clock + chance.expovariate(0.5), "receive", number))
+            elif what == "receive" and not (answered and contact.is_fenced(clock)):
+                contact.renew(clock)
+                answered[number] = clock
+                if chance.random() < 0.7:
+                    events.append((clock + chance.expovariate(0.5), "answer", number))
+            elif what == "answer":
+                lease.renewed(number)
+        assert not answered or lease.until + GRACE_S <= contact.fenced_at

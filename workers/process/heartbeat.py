@@ -1,0 +1,52 @@
+"""When a worker beats: together with others, and less often while nothing changes. Pure.
+
+Each beat wakes the supervisor. Workers of one group beat together, so that it wakes a few times a
+second and not once for each worker; the groups keep a host of many workers from running all of them
+at one moment. Times are monotonic seconds, which all processes of a machine share.
+"""
+
+from math import inf
+
+BEAT_S = 1.0  # between two beats; a quarter of the watchdog if that is shorter
+QUIET_S = 2.0  # the same, while a beat would repeat the last one
+GROUPS = 4
+
+
+class HeartbeatSchedule:
+    """When one worker beats.
+
+    Args:
+        watchdog: The longest silence of its loop that is tolerated; 0: any.
+        token: Of its incarnation; its group follows from it.
+    """
+
+    def __init__(self, watchdog: float, token: bytes) -> None:
+        longest = watchdog / 4 if watchdog else inf
+        self._interval, self._quiet = min(BEAT_S, longest), min(QUIET_S, longest)
+        self._phase = self._interval * (sum(token) % GROUPS) / GROUPS
+        self._last: object = None
+        self._sent_at = -inf
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next time to beat: three quarters of an interval or more,
+        so that a timer that is early does not beat twice."""
+        wait = (self._phase - now) % self._interval
+        return wait if wait >= self._interval * 0.75 else wait + self._interval
+
+    def is_due(self, content: object, now: float, adds: bool = False) -> bool:
+        """Return whether a beat is to be sent now; it then counts as sent.
+
+        Args:
+            content: What it would say.
+            now: The time.
+            adds: It has figures that are added to those of the last one, so none may be left out.
+        """
+        early = now - self._sent_at < self._quiet - self._interval / 2
+        if early and not adds and content == self._last:
+            return False
+        self._last, self._sent_at = content, now
+        return True
+
+    def renew(self) -> None:
+        """Have the next beat sent in any case: another supervisor has not received the last one."""
+        self._last, self._sent_at = None, -inf

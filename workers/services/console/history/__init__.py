@@ -1,0 +1,1 @@
+"""What services used and did over time: bounded files in the data folder."""

@@ -1,0 +1,1 @@
+"""Recorded lines and events: read, searched, followed, and put into words."""
