@@ -23,7 +23,7 @@ from .venvs import Venvs
 
 COUNT = 50  # programs under one manager
 HELLO = Path(__file__).parent / "programs" / "peers" / "hello.py"
-HELLO_S = 120.0  # until all programs have said hello, or the next one has
+HELLO_S = 120.0  # until all programs, or the next one, have sent their hello
 END_S = 20.0
 REST_S = 1.2  # between kills: a program that ends within a second has failed to start, for some
 STATUS = 3  # status commands of each round

@@ -170,7 +170,7 @@ def table(found: Figures) -> str:
 
 
 async def main() -> int:
-    """Measure what is asked for, and print it."""
+    """Measure the requested parts, and print them."""
     names = [peer.name for peer in CALL_PEERS] + [
         name for name in peer_managers.MANAGERS if not name.startswith(GARRISON)
     ]

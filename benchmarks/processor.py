@@ -82,7 +82,7 @@ async def measure(options: Any) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Measure what is asked for, and print medians."""
+    """Measure the requested paths, and print medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -64,11 +64,11 @@ async def _run(*command: str) -> None:
         raise NotInstalled(f"{command[0]}: {error}") from None
     try:
         async with asyncio.timeout(INSTALL_S):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
         raise NotInstalled(f"{command[0]} took longer than {INSTALL_S:g} s") from None
     if process.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        last = output.decode(errors="replace").strip().splitlines()[-1:]
         raise NotInstalled(f"{' '.join(command[:4])} …: {' '.join(last)}")

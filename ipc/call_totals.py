@@ -20,7 +20,7 @@ class CallTotals(msgspec.Struct, frozen=True):
 
 
 class CallerReport(msgspec.Struct, frozen=True):
-    """What a caller's last heartbeat said besides."""
+    """What a caller's last heartbeat reported besides."""
 
     beat_s: float  # when it arrived
     awaiting: dict[str, int]  # NAME → calls to it that have not ended

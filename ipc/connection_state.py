@@ -2,7 +2,7 @@
 
 TCP loses nothing while a connection lasts. What a broken one had not delivered yet is lost. Where
 the supervisor process has ended too, its successor asks for everything again; where the same
-process goes on, nobody notices what is missing. A supervisor process is known by its `boot`.
+process goes on, no end notices what is missing. A supervisor process is known by its `boot`.
 """
 
 

@@ -56,13 +56,13 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct):
-    """What is asked for.
+    """A request for a page.
 
     Attributes:
         folder: That of the host's logs; empty: `texts` and `events` have what there is.
         texts: NAME → the end of its log.
         events: Events, the oldest first.
-        of_events: Events are asked for, not lines.
+        of_events: Events are wanted, not lines.
         names: NAMEs and globs; none: all.
         groups: The first words of the events' names; none: all. `OTHERS` is every word that is
             not in `known_groups`.
@@ -100,12 +100,12 @@ class Answer(msgspec.Struct):
     """A page.
 
     Attributes:
-        lines: The lines, if lines were asked for.
+        lines: The lines, if lines were wanted.
         events: The events.
         is_earlier: There are others before these.
         is_later: There are others after these.
         services: The NAMEs that have a log, or events.
-        incarnations: Those of the one service that was asked for, if one incarnation was.
+        incarnations: Those of the one service of the request, if it names one incarnation.
         generation: Which of them is on the page; 0: it is not in the log.
         pid: Of its process.
         problem: Why there is no page.
@@ -213,7 +213,7 @@ def incarnations(lines: Iterable[tuple[float, Line]]) -> list[Incarnation]:
 def chosen_incarnation(
     known: Sequence[Incarnation], generation: int, pid: int
 ) -> Incarnation | None:
-    """Return the one that is asked for, the latest of several; None: it is not there."""
+    """Return the requested one, the latest of several; None: it is not there."""
     for one in reversed(known):
         if generation in {LATEST, one.generation} and pid in {0, one.pid}:
             return one

@@ -52,7 +52,7 @@ class DirectRouting:
         self._run, self._services, self._bus, self._send = run, services, bus, send
         self.grants = Grants(mode, self._fitness, new_address)
         self._beat_at: dict[str, float] = {}  # by the caller's NAME
-        self._listening: set[Token] = set()  # callees that were asked to listen
+        self._listening: set[Token] = set()  # callees that have a request to listen
         self._checked_at = 0.0
         bus.direct_address = self.grants.address_of
 

@@ -34,7 +34,7 @@ class DiskState:
     folder: str = ""
 
 
-def judge(spaces: Iterable[Space], amount: str, before: DiskState) -> DiskState:
+def assess(spaces: Iterable[Space], amount: str, before: DiskState) -> DiskState:
     """Return the state of the fullest disk.
 
     Args:
@@ -89,7 +89,7 @@ class DiskWatch:
         """Check now; return the event, if there is one."""
         self.due = now + CHECK_S
         before = self.state
-        self.state = judge(_spaces(self._folders), self._amount, before)
+        self.state = assess(_spaces(self._folders), self._amount, before)
         return event_of(before, self.state)
 
 

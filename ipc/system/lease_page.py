@@ -2,7 +2,7 @@
 
 It is a file of eight bytes that all of them have mapped, so a renewal reaches every worker at once,
 also one whose loop is blocked. Times are nanoseconds of CLOCK_BOOTTIME, which goes on while the
-machine sleeps and which nobody can set; 0 is over.
+machine sleeps and which cannot be set; 0 is over.
 """
 
 import mmap

@@ -18,8 +18,8 @@ REMOVED_MOST = 100  # folders
 def scratch_folder(prefix: str, beside: Path) -> Iterator[Path]:
     """Yield a new private folder, which is removed at the end.
 
-    It is locked meanwhile. So those of other processes that run now are told from those of killed
-    ones, which are removed first.
+    It is locked meanwhile. So those of processes that run now differ from those of killed ones,
+    which are removed first.
 
     Args:
         prefix: Of its name, by which those of killed processes are found.

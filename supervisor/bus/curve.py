@@ -65,7 +65,7 @@ class ZapHandler:
         return int(self._socket.get(zmq.FD))
 
     def turn(self) -> float:
-        """Answer what libzmq has asked; return when to call this at the latest: never."""
+        """Answer libzmq's requests; return when to call this at the latest: never."""
         while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             self._answer(self._socket.recv_multipart(zmq.NOBLOCK))
         return inf

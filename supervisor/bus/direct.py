@@ -1,8 +1,9 @@
 """Decides which pairs of services call each other directly, and for how long. Pure.
 
 A grant is for one incarnation that calls and one that is called, and dies with either. The callee
-is asked first; once it listens, the caller is given the grant; the caller reports when its calls go
-that way, and when it has closed the route. Times are monotonic seconds, passed in as `now`.
+gets its request first; once it listens, the caller gets the grant; the caller reports when its
+calls go that way, and when it has closed the route. Times are monotonic seconds, passed
+in as `now`.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Mode(Enum):
 class Phase(Enum):
     """How far a grant is."""
 
-    OFFERED = "offered"  # the callee was asked
+    OFFERED = "offered"  # the callee has the request to listen
     GRANTED = "granted"  # it listens; the caller was given the grant
     ACTIVE = "active"  # the caller's calls go directly
     REVOKED = "revoked"  # the caller is to close it

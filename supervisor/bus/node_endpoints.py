@@ -85,7 +85,7 @@ class NodeEndpoints:
                 (MEMBER, host.max_message),
             )
         )
-        self.engine.set(zmq.ROUTER_HANDOVER, 1)  # a node connects anew where it hears nothing
+        self.engine.set(zmq.ROUTER_HANDOVER, 1)  # a node connects anew where nothing arrives
         self.listeners = TcpListeners(record)
         try:
             self.addresses = self._bind(spec.listen)

@@ -11,13 +11,14 @@ import click
 
 from garrison.ipc.errors import OrderFailed
 from garrison.ipc.system import process_tree
+from garrison.ipc.urgency import DOWN, urgency
 
 from .client import Conversation, is_here, is_operator
 from .completion import complete_names
 from .errors import DONE, NOT_RUNNING
 from .output import Invocation, options
 from .render.text import sanitize
-from .status_order import DOWN, ORDERS, ordered, urgency
+from .status_order import ORDERS, ordered
 
 COMPARE_S = 5.0  # between two comparisons with the disk
 NOTHING: dict[str, list[Any]] = {"pending": [], "pending_host": [], "problems": []}

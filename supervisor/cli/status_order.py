@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from garrison.ipc.urgency import urgency
+
 Row: TypeAlias = dict[str, Any]  # of a service, as `status` has it
 
 ORDERS: Final = ("unwell", "name", "config")
-DOWN: Final = 2  # the urgency of services that are wanted and do not run; those above run
 WATCHED: Final = ("state", "pid", "restarts", "reason", "wanted", "paused")
 
 
@@ -25,24 +26,6 @@ def ordered(rows: Sequence[Row], order: str) -> list[Row]:
             return sorted(rows, key=urgency)
         case _:
             return list(rows)
-
-
-def urgency(row: Row) -> int:
-    """Return how much a service needs an operator; 0 is most."""
-    link, health = row.get("link") or {}, row.get("health")
-    if row["state"] == "failed" or link.get("disconnected"):
-        return 0
-    if row["state"] == "backoff":
-        return 1
-    if row["wanted"] and row["state"] != "running":
-        return 2
-    if (health and not health["well"]) or link.get("deaf"):
-        return 3
-    if row.get("config_rejected") or row.get("warnings"):
-        return 4
-    if row.get("paused"):
-        return 5
-    return 6 if row["wanted"] or row["state"] == "running" else 7
 
 
 def changed(before: Iterable[Row], after: Iterable[Row]) -> set[str]:

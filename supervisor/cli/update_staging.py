@@ -31,7 +31,7 @@ class Sources:
 
     garrison: Path | None  # a wheel or a checkout; None: the same version again
     plugins: Mapping[str, Path]  # plugin → a wheel or a folder
-    index: str  # an address, or "default"; empty: none is asked
+    index: str  # an address, or "default"; empty: none is used
 
     @property
     def all(self) -> list[Path]:

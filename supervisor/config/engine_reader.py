@@ -75,7 +75,7 @@ def node_path(value: object) -> str:
 
 
 def _resources(least_is_none: bool) -> Reader:
-    """Return the reader of a table of resources; of a node, it may be said to have none of one."""
+    """Return the reader of a table of resources; a node's may state that it has none of one."""
 
     def read(value: object) -> dict[str, float]:
         items = dict[str, float]()

@@ -33,7 +33,7 @@ class StartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     code: dict[str, tuple[int, int, int]] = {}  # imported file → inode, mtime in ns, size
     interpreter: str = ""  # the stamp of its own interpreter; empty: it is the host's
     # File that secrets were read from → inode, mtime in ns, size. No digest of a value, which would
-    # let whoever reads it try out passwords
+    # let any reader try out passwords
     secret_files: dict[str, tuple[int, int, int]] = {}
 
 

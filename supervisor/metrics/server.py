@@ -139,7 +139,7 @@ class _Server(socketserver.TCPServer):
         return at if isinstance(at, str) else f"http://{at[0]!s}:{at[1]}/metrics"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a client that went away, or said nothing in time."""
+        """Ignore a client that went away, or sent nothing in time."""
 
 
 class _UnixServer(_Server):

@@ -39,7 +39,7 @@ class ListPlacer:
         self._held.pop(service, None)
 
     def turn(self, nodes: Sequence[NodeOffer], expected: Iterable[str]) -> list[Answer]:
-        """Return what was found; those that wait are tried in the order in which they asked."""
+        """Return what was found; those that wait are tried in the order of their requests."""
         answers, about_to_join = list[Answer](), list(expected)
         for name, demand in list(self._waiting.items()):
             match decide(demand, nodes, self._held, about_to_join):

@@ -9,7 +9,7 @@ from .decision import Answer, Demand, NodeOffer, Resources
 class Placer(Protocol):
     """Finds nodes. Nothing in it blocks; `turn` returns its answers.
 
-    A service that was asked for is answered by Unplaceable, as often as the reason changes, and at
+    A service that has a request is answered by Unplaceable, as often as the reason changes, and at
     last by Placed. A placed one can be placed again, if its node is lost to the placer.
     """
 

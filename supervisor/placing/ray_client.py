@@ -64,7 +64,7 @@ class RayPlacer:
         self._command = (*program, address, namespace, key)
         self._environ, self._others = environ, others
         self._program: Program | None = None
-        self._is_needed = False  # something is asked of Ray
+        self._is_needed = False  # some service needs Ray's answer
         self._again_at, self._wait, self._problem = 0.0, AGAIN_S, ""
         self._epoch = secrets.randbits(48)  # no group of the supervisor before has one of these
         self._demands: dict[str, Demand] = {}
@@ -165,7 +165,7 @@ class RayPlacer:
     # --- answers --------------------------------------------------------------------------
 
     def _is_of_ray(self, name: str, offers: Mapping[str, NodeOffer]) -> bool:
-        """Return whether Ray is asked: not for what needs nothing of its only node, nor for what
+        """Return whether Ray decides: not for what needs nothing of its only node, nor for what
         runs on the supervisor's machine."""
         want = self._wants[name]
         return not want.node or (bool(want.resources) and want.node in offers)

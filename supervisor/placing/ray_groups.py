@@ -46,7 +46,7 @@ class Plan:
 
     make: list[NewGroup]
     remove: list[str]  # names of groups
-    known: Known  # what the supervisor is told
+    known: Known  # what the supervisor knows of each service
 
 
 def bundle_of(want: Want) -> dict[str, float]:

@@ -51,7 +51,7 @@ class Cluster:
         )
         self._own = self._ray.get_runtime_context().get_node_id()
         self._agents: dict[str, Any] = {}  # by the machine's id
-        self._asked: dict[str, Any] = {}  # answers that have not arrived
+        self._pending: dict[str, Any] = {}  # answers that have not arrived
         self._looks: dict[str, RayNode] = {}
         self.unseen = 0  # machines of which nothing is known yet
 
@@ -75,19 +75,19 @@ class Cluster:
     def _look(self, node_id: str) -> None:
         """Take an agent's answer, and ask it again."""
         ray = self._ray
-        if (asked := self._asked.get(node_id)) is not None:
-            if not ray.wait([asked], timeout=0)[0]:
+        if (pending := self._pending.get(node_id)) is not None:
+            if not ray.wait([pending], timeout=0)[0]:
                 return
-            del self._asked[node_id]
+            del self._pending[node_id]
             try:
-                answer: dict[str, str] = ray.get(asked)
+                answer: dict[str, str] = ray.get(pending)
                 self._looks[node_id] = RayNode(node_id, answer["name"], answer["problem"])
             except ray.exceptions.RayError as error:
                 self._agents.pop(node_id, None)
                 words = " ".join(str(error).split())[:200]
                 self._looks[node_id] = RayNode(node_id, "", f"Ray's agent has failed: {words}")
         try:
-            self._asked[node_id] = self._agent(node_id).look.remote()
+            self._pending[node_id] = self._agent(node_id).look.remote()
         except (ray.exceptions.RayError, ValueError) as error:
             words = " ".join(str(error).split())[:200]
             self._looks[node_id] = RayNode(node_id, "", f"Ray's agent cannot start: {words}")

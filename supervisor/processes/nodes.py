@@ -143,7 +143,7 @@ class NodesEngine:
         log: str = "",
         python: str = "",
     ) -> None:
-        """Fork a worker where `place` said; answered by Forked or NotForked."""
+        """Fork a worker where `place` decided; answered by Forked or NotForked."""
         place = self._places.pop(key, "")
         fork = node_protocol.Fork(
             *(key, name, assignment, limits, log or name, python), dict(self._settings.shared)

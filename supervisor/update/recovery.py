@@ -53,14 +53,14 @@ def recover(state: Path, say: Callable[[str], None]) -> Update | None:
 
 
 def _lock(state: Path, say: Callable[[str], None]) -> int:
-    until, said = time.monotonic() + LOCK_S, False
+    until, has_warned = time.monotonic() + LOCK_S, False
     while (lock := hold_lock(state / LOCK)) is None:
         if time.monotonic() >= until:
             text = "an update is under way, and its command does not end: garrison events shows it"
             raise OrderFailed("failed", text)
-        if not said:
+        if not has_warned:
             say("an update is under way: its command puts it back first")
-            said = True
+            has_warned = True
         time.sleep(LOOK_S)
     return lock
 

@@ -171,10 +171,10 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
     sent = await discord.until_sent(3)
     assert sent[2][:2] == (EU, 42)
     assert re.fullmatch(CLOCK, sent[2].text)
-    asked = [request["body"] for request in server.requests()[before:]]
-    assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
-    system, user = asked[0]["messages"]
-    assert re.search(CLOCK, system["content"])  # as the provider told
+    bodies = [request["body"] for request in server.requests()[before:]]
+    assert [request["model"] for request in bodies] == ["gpt-4", "gpt-4"]
+    system, user = bodies[0]["messages"]
+    assert re.search(CLOCK, system["content"])  # the provider's text
     assert user == {"role": "user", "content": "I am Ada"}
 
     assert await running.call("notification", "notify", "All is well") == ["discord"]

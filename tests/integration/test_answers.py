@@ -93,8 +93,8 @@ def kill(host: Host, *names: str) -> None:
 
 
 def history(host: Host, fake: FakePlatform) -> str:
-    """Return what happened last, for a failure: what was said, and the host's events."""
-    said = [
+    """Return what happened last, for a failure: the chat's lines, and the host's events."""
+    lines = [
         f"{one.at:.3f} {one.channel} {'bot' if one.bot else 'person'} {one.text} {one.reply_to}"
         for one in fake.read()[-40:]
     ]
@@ -102,7 +102,7 @@ def history(host: Host, fake: FakePlatform) -> str:
         f"{one['time']} {one['event']} {one['service']} {one['data']}" for one in host.events()
     ]
     now = f"{time.monotonic():.3f} is {time.strftime('%H:%M:%S', time.gmtime())}"
-    return "\n".join([now, *said, *happened[-60:]])
+    return "\n".join([now, *lines, *happened[-60:]])
 
 
 @pytest.mark.usefixtures("gate")
@@ -169,7 +169,7 @@ def test_a_message_without_an_answer_is_told_so(host: Host, fake: FakePlatform) 
 @pytest.mark.usefixtures("gate")
 def test_a_message_that_is_given_up_keeps_its_place(host: Host, fake: FakePlatform) -> None:
     """The agent was killed twice while it answered it. The platform says so before the next answer
-    of the room, also if it is told late."""
+    of the room, also if its notice comes late."""
     first, second = question("hold"), question("hello")
     fake.say("given up", first)
     fake.say("given up", second)

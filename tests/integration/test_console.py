@@ -239,7 +239,7 @@ def test_metrics_need_the_token(visitor: Visitor) -> None:
 
 
 def test_what_changes_is_sent(running: Host, visitor: Visitor) -> None:
-    """A killed service is on the page of whoever looks, and what did not change is not sent."""
+    """A killed service is on each open page, and what did not change is not sent."""
     with visitor.stream("/live/services") as events:
         assert "s-other" in next(events)
         os.kill(pid_of(running, "other"), signal.SIGKILL)
@@ -250,7 +250,7 @@ def test_what_changes_is_sent(running: Host, visitor: Visitor) -> None:
 def test_a_supervisor_that_does_not_answer_is_waited_for_once(
     running: Host, visitor: Visitor
 ) -> None:
-    """A page has what was known last, and says so; what else it would ask is not asked."""
+    """A page has what was known last, and says so; it sends no further requests."""
     os.kill(running.pid, signal.SIGSTOP)
     try:
         # One of them may come while what was known is not a second old.

@@ -137,7 +137,7 @@ def test_a_killed_service_shows_in_two_tabs(
 
 
 def test_a_button_restarts_a_service(browser: Browser, running: Host, visitor: Visitor) -> None:
-    """By keyboard; the result is said, and the page shows the next process."""
+    """By keyboard; the result is shown, and the page shows the next process."""
     from playwright.sync_api import expect
 
     def press(page: "Page") -> tuple[str, str]:

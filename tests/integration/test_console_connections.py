@@ -58,7 +58,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
     return bytes(found)
 
 
-async def asked(place: Place) -> bytes:
+async def answered(place: Place) -> bytes:
     """Return the answer to an ordinary request."""
     reader, writer = await asyncio.open_connection(*place)
     try:
@@ -102,7 +102,7 @@ async def test_one_more_than_there_may_be(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(connections, "CONNECTIONS", 4)
     async with serving(tmp_path) as (_server, place):
         silent = [await asyncio.open_connection(*place) for _ in range(4)]
-        assert await asked(place)
+        assert await answered(place)
         assert await ended(silent[0][0]) == b""
         for _, writer in silent:
             writer.close()

@@ -143,8 +143,8 @@ def test_a_dead_letter_is_replayed(host: Host, visitor: Visitor) -> None:
         call(host, "breaks")
     assert done.count("handled by its receiver") == 2
     assert visitor.get(f"/mail/messages/{one}").status == 404
-    asked = visitor.post("/mail/drop", {f"id.{three}": "1"})
-    assert "cannot be brought back" in asked.text
+    confirmation = visitor.post("/mail/drop", {f"id.{three}": "1"})
+    assert "cannot be brought back" in confirmation.text
     assert visitor.get(f"/mail/messages/{three}").status == 200
     dropped = visitor.post("/mail/drop", {f"id.{three}": "1", "sure": "yes"})
     assert "1 message dropped" in visitor.get(dropped.headers["location"]).text
@@ -215,7 +215,7 @@ def test_a_chat_is_answered_and_can_be_explained(visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("victim", ["agent", "console"])
 def test_a_line_outlasts_a_kill(host: Host, victim: str) -> None:
-    """It is on disk, and answered once; that the agent was restarted is said."""
+    """It is on disk, and answered once; the page shows that the agent was restarted."""
     visitor = log_in(host)
     page = begin(visitor, f"hello {victim}")
     until(lambda: len(answers_in(visitor, page)) == 1, what="it is answered")

@@ -131,7 +131,7 @@ def test_a_dead_letter_is_replayed_on_a_phone(
     running: Host, visitor: Visitor, browser: Browser
 ) -> None:
     """From the first page, by links and buttons alone; the page follows what becomes of it. A drop
-    is asked once more."""
+    needs a confirmation."""
     call(running, "fill", 2, "phone")
     until(lambda: visitor.get("/mail").text.count("no stock for phone") == 2)
 

@@ -268,7 +268,7 @@ class Terminal:
 
 
 async def test_top_shows_rates_and_acts_on_what_is_chosen(running: Host) -> None:
-    """A restart is asked about first. The terminal is as it was after `q` and after SIGTERM."""
+    """A restart needs a confirmation. The terminal is as it was after `q` and after SIGTERM."""
     old = running.status("third")["pid"]
     terminal = Terminal(running, "--sort", "name")
     terminal.until("3 of 3 running")

@@ -54,13 +54,13 @@ class Site:
     async def answers(self) -> int:
         """Return that pid, as soon as the service answers."""
 
-        async def asked() -> int:
+        async def answer() -> int:
             try:
                 return await self.pid()
             except Exception:  # noqa: BLE001 (it is lost, or not there yet)
                 return 0
 
-        return await eventually(asked, what="twin answers")
+        return await eventually(answer, what="twin answers")
 
     def spans(self) -> list[tuple[float, float, str]]:
         """Return of each incarnation when it has run first and last, in order."""

@@ -142,7 +142,7 @@ async def test_a_paused_platform_takes_orders_alone(host: Host, fake: FakePlatfo
         return count
 
     def knows() -> bool:
-        """Its process hears of the pause some time after the order is answered."""
+        """The pause reaches its process some time after the order is answered."""
         fake.say("before", "q0 short", author="bob")
         return waiting() > 0
 

@@ -78,14 +78,14 @@ def test_a_pin_without_resources_needs_no_ray() -> None:
 
 
 def test_what_waits_says_why(placing: Placing) -> None:
-    """The reason is told once."""
+    """The reason is sent once."""
     placing.placer.place(Demand("w", resources=GPU))
     assert placing.answer() == Unplaceable("w", "waits for luck")
     assert placing.placer.turn(NODES, ()) == []
 
 
 def test_a_killed_program_changes_nothing_that_runs(placing: Placing) -> None:
-    """The next one is told everything again; what is asked meanwhile is answered by it."""
+    """The next one gets everything again; it answers the requests of meanwhile."""
     placing.placer.place(Demand("a", resources=GPU))
     placing.answer()
     placing.kill()
@@ -103,7 +103,7 @@ def test_a_killed_program_changes_nothing_that_runs(placing: Placing) -> None:
 def test_a_program_that_ends_again_and_again_is_started_later_each_time(placing: Placing) -> None:
     """Its last words are shown."""
     placing.placer.place(Demand("end", resources=GPU))
-    assert placing.answer() == Unplaceable("end", "waits for Ray: it was told to end")
+    assert placing.answer() == Unplaceable("end", "waits for Ray: its end was ordered")
     assert placing.children == set()
     assert 0 < placing.placer.due < float("inf")
     placing.placer.withdraw("end")
@@ -111,7 +111,7 @@ def test_a_program_that_ends_again_and_again_is_started_later_each_time(placing:
 
 
 def test_nodes_that_are_about_to_report_in_are_waited_for(placing: Placing) -> None:
-    """Ray is asked once they have, or the time for that is over."""
+    """Ray decides once they have, or the time for that is over."""
     placing.placer.place(Demand("a", resources=GPU))
     (answer,) = placing.placer.turn(NODES, ["late"])
     assert answer == Unplaceable("a", "waits for node late to report in", soon=True)

@@ -275,7 +275,7 @@ def test_a_kill_at_any_step_leaves_one_version(one: Updated, phase: str, killed:
 
 
 def test_what_is_missing_is_named_before_anything_is_touched(one: Updated) -> None:
-    """No index is asked; a plugin that has an interpreter of its own is updated there."""
+    """No index is used; a plugin that has an interpreter of its own is updated there."""
     before = {name: row["pid"] for name, row in one.host.rows().items()}
     done = one.run(*one.words("2.0", needs="no-such-library>=3"))
     assert done.code == 1

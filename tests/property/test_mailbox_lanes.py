@@ -25,7 +25,7 @@ NAMES = (
     *("post", "execute", "report", "pump") * 8,
     *("ack", "fail", "later") * 4,
     *("die", "drop", "wait", "refuse", "replay") * 3,
-    *("overload", "restart", "told"),
+    *("overload", "restart", "notified"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 11)), min_size=60, max_size=150)
 
@@ -173,7 +173,7 @@ class Model:
             self.notices.append(str(message.lane))
         return is_notifying
 
-    def told(self, number: int) -> None:
+    def notified(self, number: int) -> None:
         """A notice is handled."""
         if not self.notices:
             return
@@ -278,8 +278,8 @@ class Model:
                 self.drop(number)
             case "replay":
                 self.replay()
-            case "told":
-                self.told(number)
+            case "notified":
+                self.notified(number)
             case "wait":
                 self.wait(number / 2)
             case "restart":
@@ -313,7 +313,7 @@ class Model:
             due = self.queue.lanes.next_due()
             is_later = not self.calls and not self.pending
             if is_later and self.notices:
-                self.told(0)
+                self.notified(0)
                 continue
             if is_later and not self.rows(0) and not self.held:
                 return

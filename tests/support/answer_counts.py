@@ -87,7 +87,7 @@ def count(messages: Iterable[Said]) -> Counts:
             if these[0].number == UNMARKED:
                 counts.unmarked.append(message.text)
             pieces.setdefault(message.channel, []).extend(these)
-    _judge(counts, pieces.values())
+    _assess(counts, pieces.values())
     return counts
 
 
@@ -104,7 +104,7 @@ def _pieces(
     return [Piece(position, UNMARKED, 0, word)]
 
 
-def _judge(counts: Counts, channels: Iterable[list[Piece]]) -> None:
+def _assess(counts: Counts, channels: Iterable[list[Piece]]) -> None:
     seen: Counter[tuple[str, int]] = Counter()
     whole: dict[str, int] = {}
     for channel in channels:

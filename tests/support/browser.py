@@ -161,7 +161,7 @@ class Browser:
 def _text_of(page: "Page") -> str:
     try:
         return page.locator("body").inner_text(timeout=1000)[-SHOWN_CHARS:]
-    except Exception as error:  # noqa: BLE001 (it is said beside the error of the test)
+    except Exception as error:  # noqa: BLE001 (it is shown beside the error of the test)
         return f"it cannot be read: {error}"
 
 

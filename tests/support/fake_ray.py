@@ -25,7 +25,7 @@ def main() -> None:
         if (wanted := reader.last(Wanted)) is None:
             continue
         if any(one.service.startswith("end") for one in wanted.services):
-            sys.exit("it was told to end")
+            sys.exit("its end was ordered")
         connection.sendall(encoded(_known(node, wanted.services)))
 
 

@@ -341,7 +341,10 @@ class Host:
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         """Signal a service's process; return its pid."""
-        pid: int = self.status(name)["pid"]
+        row = self.status(name)
+        pid: int | None = row["pid"]
+        if pid is None:
+            pytest.fail(f"{name} has no process: {row}; the last events: {self.events()[-30:]}")
         os.kill(pid, number)
         return pid
 

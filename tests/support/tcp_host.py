@@ -31,7 +31,7 @@ END_S = 60.0
 
 
 class FarEngine(DelayedEngine):
-    """The local engine; workers that connect over TCP are said to be on a node."""
+    """The local engine; workers that connect over TCP count as a node's."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -6,7 +6,7 @@ import pytest
 
 from garrison.supervisor.config.amount import amount, limit_of
 from garrison.supervisor.config.values import ConfigValueError
-from garrison.supervisor.disk import DiskState, DiskWatch, Space, event_of, judge
+from garrison.supervisor.disk import DiskState, DiskWatch, Space, assess, event_of
 
 GIB = 1 << 30
 
@@ -38,13 +38,13 @@ def test_little_space_is_one_event_until_there_is_clearly_more() -> None:
     """What is freed and filled again in turns is none; the fullest disk counts."""
     state, events = DiskState(), list[str]()
     for free in (200, 100, 99, 80, 100, 109, 99, 110, 105, 50):
-        after = judge([Space("/big", 10**9, 10**9), Space("/h", free, 1000)], "100", state)
+        after = assess([Space("/big", 10**9, 10**9), Space("/h", free, 1000)], "100", state)
         found, state = event_of(state, after), after
         if found:
             events.append(f"{found[0]} {found[1]['free_bytes']}")
             assert found[1]["folder"] == "/h"
     assert events == ["disk.low 99", "disk.ok 110", "disk.low 50"]
-    assert judge([], "100", state) == state
+    assert assess([], "100", state) == state
 
 
 def test_the_disks_of_a_home_are_watched(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ PURE = [
     "ipc/time_words.py",
     "ipc/tombstones.py",
     "ipc/tracing.py",
+    "ipc/urgency.py",
     "supervisor/backup/manifest.py",
     "supervisor/backup/references.py",
     "supervisor/chaos/schedule.py",
@@ -303,6 +304,7 @@ OF_OPERATORS = {
         "log_span",
         "record_pages",
         "time_words",
+        "urgency",
         "verb_commands",
         "watching",
     )

@@ -21,7 +21,7 @@ MAX_BATCH = 256  # operations in one commit
 class JoiningOperation:
     """An operation that runs faster together with others of its class.
 
-    It is no ABC: each operation is asked whether it is one, and an ABC takes long to answer.
+    It is no ABC: each operation is tested by isinstance, and an ABC takes long to answer.
     """
 
     __slots__ = ()

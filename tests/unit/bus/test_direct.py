@@ -30,7 +30,7 @@ FIT = Fitness(True, True, True, True, "/run/d.sock")
 
 
 class Host:
-    """Grants of a host whose incarnations are fit unless said otherwise."""
+    """Grants of a host whose incarnations are fit unless a test changes it."""
 
     def __init__(self, mode: Mode = Mode.BUSY) -> None:
         self.fitness: dict[Token, Fitness] = {}
@@ -138,7 +138,7 @@ def test_grants_are_bounded(pairs: list[tuple[Token, Token]], most: int) -> None
 
 
 def test_what_is_idle_is_given_up() -> None:
-    """The caller closes it; the callee is told once it has; the pair may have the next later."""
+    """The caller closes it, the callee gets a notice then; the pair may have the next later."""
     host = Host()
     address = host.active()
     assert host.grants.called(A, B, 1, 1.0, 10.0) == []
@@ -155,7 +155,7 @@ def test_what_is_idle_is_given_up() -> None:
 
 @pytest.mark.parametrize("ended", [A, B])
 def test_a_grant_dies_with_either(ended: Token) -> None:
-    """A callee that lives is told that its caller has ended."""
+    """A callee that lives gets a notice that its caller has ended."""
     host = Host()
     address = host.active()
     host.fitness[ended] = Fitness()

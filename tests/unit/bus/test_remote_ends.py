@@ -79,7 +79,7 @@ class Made:
         self.bus.route_pending()
 
     def ends(self) -> list[Ended]:
-        """Return the ends that the member here was told of."""
+        """Return the ends that the member here has a notice of."""
         self.bus.route_pending()
         self.bus.announce_ends()
         batches = [frames[2] for frames in self.own.sent if frames[1] == SUPERVISOR]

@@ -47,7 +47,7 @@ def test_a_ticket_is_valid_once_for_its_console_and_a_minute() -> None:
 
 
 def test_tickets_are_bounded() -> None:
-    """The oldest goes; whoever asks for many locks nobody out for longer than that."""
+    """The oldest goes; a user who takes many keeps others out for no longer than that."""
     consoles = Consoles()
     for number in range(TICKETS_MOST + 1):
         consoles.issue(f"t{number}", number, "console", 100.0)
@@ -57,7 +57,7 @@ def test_tickets_are_bounded() -> None:
 
 
 def test_tickets_of_one_user_are_fewer() -> None:
-    """A colleague who asks for many has the own ones dropped, and nobody else's."""
+    """A colleague who takes many loses the own ones, and no other's."""
     consoles = Consoles()
     consoles.issue("other", 1, "console", 100.0)
     for number in range(TICKETS_MOST * 2):
@@ -90,7 +90,7 @@ def gate(log: Log, team: OperatorTeam = TEAM) -> OrderGate:
         (os.geteuid(), 65501, "down", "not_allowed"),  # the team may not
         (os.geteuid(), 65501, "status", "no_such_service"),  # it may: none is here
         (os.geteuid(), 65502, "status", "not_allowed"),  # in no team
-        (65501, os.geteuid(), "down", "not_allowed"),  # nobody's rights grow
+        (65501, os.geteuid(), "down", "not_allowed"),  # no user's rights grow
         (65501, 0, "status", "not_allowed"),
         (os.geteuid(), 2**40, "status", "not_allowed"),
     ],

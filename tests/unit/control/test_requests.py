@@ -28,7 +28,7 @@ def sent() -> list[Any]:
 
 @pytest.fixture
 def woken() -> list[int]:
-    """Return a list with an item for each time that the loop was told not to wait."""
+    """Return a list with an item for each time that the loop was kept from waiting."""
     return []
 
 

@@ -143,7 +143,7 @@ async def test_what_waits_for_a_peer_is_bounded(
 
 
 async def test_a_closing_link_waits_for_a_slow_peer(ends: tuple[End, End]) -> None:
-    """As long as it was told."""
+    """For the time that was given."""
     one, other = ends
     sent = 0
     while len(one.link._backlog) < 20:

@@ -132,7 +132,7 @@ def test_one_incarnation_is_found_by_its_marks(
 
 
 def test_a_search_reads_rotated_files_and_names_its_mistake(logs: Path) -> None:
-    """A regular expression that is none is said."""
+    """A regular expression that is none is an error with its reason."""
     assert last_words(answer(Question(folder=str(logs), pattern="(one|two)$"))) == ["one", "two"]
     found = answer(Question(folder=str(logs), pattern="("))
     assert "is no regular expression: missing )" in found.problem

@@ -53,7 +53,7 @@ def record(
         ({"secrets": {}}, ["without secret TOKEN"]),
         ({"secrets": {"TOKEN": "file t"}}, ["secret TOKEN from file t"]),
         ({"files": {"a.env": (1, 2, 4)}}, ["secrets in a.env"]),
-        ({"files": {"b.env": (1, 2, 3)}}, []),  # the secrets have another place: that is said
+        ({"files": {"b.env": (1, 2, 3)}}, []),  # the secrets have another place: that is shown
         # They hold for all services at once, or for none that runs
         ({"depends_on": ("x",), "bind_to": ("x",), "autostart": False}, []),
     ],

@@ -81,7 +81,7 @@ def test_the_lease_is_renewed_at_once(peer: Peer) -> None:
 
 
 def test_a_question_about_a_former_session_ends_no_later_one(peer: Peer) -> None:
-    """It was asked because of a message that was on its way; one about this session ends it."""
+    """It was sent because of a message that was on its way; one about this session ends it."""
     peer.adopt(FIRST)
     peer.adopt(SECOND)
 

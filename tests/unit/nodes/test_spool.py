@@ -10,7 +10,7 @@ from garrison.supervisor.node.spool import LogSpool
 
 
 class Receiver:
-    """Takes chunks, and acknowledges when it is told to."""
+    """Takes chunks, and acknowledges on order."""
 
     def __init__(self, folder: Path, most: int = 1 << 20) -> None:
         self.sent: list[tuple[str, bytes, int]] = []

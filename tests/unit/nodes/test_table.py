@@ -115,7 +115,7 @@ def test_another_home_with_the_same_key_is_refused() -> None:
 
 
 def test_a_new_session_keeps_what_was_not_received() -> None:
-    """It is sent once the node has said what it has."""
+    """It is sent once the node has reported what it has."""
     state = node()
     first = Session(b"s", b"r", hello(), 0.0)
     state.begin(first)

@@ -29,7 +29,7 @@ class Receiver:
 
 
 class Late:
-    """Refuses everything, until it is told what to refuse."""
+    """Refuses everything, until a test sets what to refuse."""
 
     service_type = "late"
 

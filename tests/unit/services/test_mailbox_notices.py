@@ -1,4 +1,4 @@
-"""A lane of which a platform is told that a message is dead goes on once it has been told."""
+"""A lane whose platform gets a notice of a dead message goes on once the notice is taken."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -35,19 +35,19 @@ class Agent:
 
 
 class Poster:
-    """Is told of a dead letter, while its gate is open."""
+    """Takes notices of dead letters, while its gate is open."""
 
     def __init__(self) -> None:
-        self.told: list[int] = []
+        self.notices: list[int] = []
         self.gate = asyncio.Event()
         self.fails = False
 
     async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Note it."""
         if self.fails:
-            raise ValueError("not told")
+            raise ValueError("not taken")
         await self.gate.wait()
-        self.told.append(mail.args[0])
+        self.notices.append(mail.args[0])
 
 
 @asynccontextmanager
@@ -128,7 +128,7 @@ async def test_a_platform_says_its_text_before_the_next_answer_of_the_room(
         await waits(service, agent, 4)
         chat.gate.set()
         await taken(agent, 4)
-    assert chat.told == [1]
+    assert chat.notices == [1]
     assert [one for one in agent.taken if one < 1000] == [2, 4]
 
 
@@ -141,7 +141,7 @@ async def test_a_poster_that_is_no_platform_is_told_meanwhile(
         await service.post(post(1, sender="poster"))
         await service.post(post(2, sender="poster"))
         await taken(agent, 2)
-        assert not poster.told
+        assert not poster.notices
         poster.gate.set()
 
 

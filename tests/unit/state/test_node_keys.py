@@ -12,7 +12,7 @@ ADDRESS = "tcp://10.0.0.1:7700"
 
 
 def test_each_node_gets_a_key_once(tmp_path: Path) -> None:
-    """A file that is there stays; nobody else can read it."""
+    """A file that is there stays; no other user can read it."""
     ((first, is_new),) = make_keys(tmp_path, ["box"], ADDRESS)
     content = first.read_bytes()
     again = make_keys(tmp_path, ["box", "attic"], ADDRESS)

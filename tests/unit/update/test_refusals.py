@@ -1,4 +1,4 @@
-"""Where an environment cannot be updated, and what is said then."""
+"""Where an environment cannot be updated, and the error of each."""
 
 from dataclasses import replace
 from typing import Any

@@ -84,7 +84,7 @@ def test_a_process_that_is_stopped_ends_with_its_lease(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_blocked_ends_with_all_that_it_started(tmp_path: Path) -> None:
-    """With its lease, and though nobody else ends it."""
+    """With its lease, though no other process ends it."""
     writer = LeaseWriter(tmp_path / "lease")
     writer.set(boottime_ns() + SECOND // 2)
     with leased(tmp_path / "lease", blocked) as pid, ending_within(30.0):

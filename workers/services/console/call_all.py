@@ -19,7 +19,7 @@ class Answers:
     Attributes:
         results: By NAME, of those that did.
         away: By NAME, why one did not.
-        unknown: Sentences of those that do not have what was asked for.
+        unknown: Sentences of those that do not have what is wanted.
     """
 
     results: Mapping[str, Any] = field(default_factory=dict)

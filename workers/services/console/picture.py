@@ -1,4 +1,4 @@
-"""What the host looks like: one `status` a second for all tabs, none while nobody looks.
+"""What the host looks like: one `status` a second for all tabs, none while no page is open.
 
 With the supervisor gone, the last picture stays. Durations are seconds.
 """
@@ -100,7 +100,7 @@ class _View:
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nobody waits for it."""
+        """Return whether no page waits for it."""
         return self._asking is None or self._asking.done()
 
     async def now(self) -> Picture:
@@ -128,7 +128,7 @@ class _View:
     def _asked(self, task: "asyncio.Task[Picture]") -> None:
         self._asking = None
         if not task.cancelled():
-            task.exception()  # whoever waits has it
+            task.exception()  # the page that waits has it
 
     async def _read(self) -> Picture:
         try:

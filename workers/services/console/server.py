@@ -41,7 +41,7 @@ class Server:
             lifespan="off",
             loop="none",
             log_config=None,
-            log_level="error",  # whoever can connect could fill the log with warnings
+            log_level="error",  # any client could fill the log with warnings
             access_log=False,
             server_header=False,
             proxy_headers=False,

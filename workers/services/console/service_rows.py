@@ -6,6 +6,8 @@ Durations are seconds, sizes bytes.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from garrison.ipc.urgency import urgency
+
 Row: TypeAlias = Mapping[str, Any]  # of a service, as `status` has it
 WARNINGS_SHOWN = 5
 
@@ -13,24 +15,6 @@ WARNINGS_SHOWN = 5
 def shown_rows(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
     """Return what is shown of services, those that are unwell first."""
     return [shown(row) for row in sorted(rows, key=urgency)]
-
-
-def urgency(row: Row) -> int:
-    """Return how much a service needs an operator; 0 is most. As `garrison status` orders them."""
-    link, health = row.get("link") or {}, row.get("health")
-    if row["state"] == "failed" or link.get("disconnected"):
-        return 0
-    if row["state"] == "backoff":
-        return 1
-    if row["wanted"] and row["state"] != "running":
-        return 2
-    if (health and not health["well"]) or link.get("deaf"):
-        return 3
-    if row.get("config_rejected") or row.get("warnings"):
-        return 4
-    if row.get("paused"):
-        return 5
-    return 6 if row["wanted"] or row["state"] == "running" else 7
 
 
 def shown(row: Row) -> Mapping[str, Any]:

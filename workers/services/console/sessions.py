@@ -27,7 +27,7 @@ class Session:
     """Who looks.
 
     Attributes:
-        uid: The user's, as the kernel said when the link was made.
+        uid: The user's, as the kernel reported it when the link was made.
         user: Name of that user.
         trusted: Whether it is the host's own user, or root.
         may: What a team of `[host] operators` permits; of a trusted user, everything.

@@ -120,7 +120,7 @@ def test_a_get_of_another_site_is_nobody_s(site: str, carries: bool) -> None:
 def test_a_page_is_for_those_who_may(
     permits: bool, needs: str, acts: bool, readonly: bool, text: str
 ) -> None:
-    """A read-only console refuses every action, whoever asks."""
+    """A read-only console refuses every action, of every user."""
     refused = page_denied("mia", permits, needs, acts, readonly)
 
     assert (refused is None) == (text == "")

@@ -89,7 +89,7 @@ async def test_texts_of_tasks_stay_text() -> None:
 
 
 async def test_a_button_acts_on_its_task_alone() -> None:
-    """A drop is asked once more; what no button does is refused."""
+    """A drop needs a confirmation; what no button does is refused."""
     host = host_of(run=1, drop=1, show=detail())
     answer = await tasks.act(visit_of(host, form={"do": "run", "id": "t1", "agent": ""}))
     assert answer.headers["location"] == "/tasks/t1?did=run&of=t1"

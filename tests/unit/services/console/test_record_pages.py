@@ -53,12 +53,12 @@ class FakeRuntime:
 class FakeReading:
     """Answers each question the same."""
 
-    def __init__(self, answer: Answer, asked: list[Question]) -> None:
-        self._answer, self._asked = answer, asked
+    def __init__(self, answer: Answer, requests: list[Question]) -> None:
+        self._answer, self._requests = answer, requests
 
     async def page(self, question: Question) -> Answer:
         """Return the answer."""
-        self._asked.append(question)
+        self._requests.append(question)
         if question.pattern == "(":
             raise OrderFailed("usage", f"'(' is no regular expression: {HOSTILE}")
         return self._answer
@@ -83,11 +83,13 @@ def visit_of(
     path: Mapping[str, str] | None = None,
     answer: Answer | None = None,
     verbs: Mapping[str, Any] | None = None,
-    asked: list[Question] | None = None,
+    requests: list[Question] | None = None,
 ) -> Visit:
     """Return a visit of the host's own user."""
     records = Records(cast(Any, FakeRuntime()))
-    records.reading = cast(Any, FakeReading(answer or Answer(), asked if asked is not None else []))
+    records.reading = cast(
+        Any, FakeReading(answer or Answer(), requests if requests is not None else [])
+    )
 
     async def commands() -> Any:
         return FakeVerbs(verbs or {})

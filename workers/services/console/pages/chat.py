@@ -1,4 +1,4 @@
-"""Chat: rooms of the session's user, an answer followed by parts, and what was said before."""
+"""Chat: rooms of the session's user, an answer followed by parts, and the earlier lines."""
 
 import secrets
 import time

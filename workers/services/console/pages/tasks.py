@@ -61,7 +61,7 @@ async def show_one(visit: Visit) -> Response:
 
 
 async def act(visit: Visit) -> Response:
-    """Change one task; a drop is asked once more."""
+    """Change one task; a drop needs a confirmation."""
     verb, task_id = visit.form.get("do", ""), visit.form.get("id", "")
     agent = visit.form.get("agent", "")
     if verb not in DONE or not task_id:

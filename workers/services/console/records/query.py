@@ -27,7 +27,7 @@ class Wrong(ValueError):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """What is asked for, as it was written.
+    """A request, as it was written.
 
     Attributes:
         name: NAMEs and globs, between spaces or commas.
@@ -97,7 +97,7 @@ def query_of(values: Mapping[str, str]) -> Query:
 
 
 def question_of(query: Query, now: float, of_events: bool = False) -> Question:
-    """Return what the reader is asked.
+    """Return the request to the reader.
 
     Raises:
         Wrong: A time, a place or a number is not one; the search is too long.

@@ -1,4 +1,4 @@
-"""Keeps chats in files, one each: a line is on disk before its sender hears of it."""
+"""Keeps chats in files, one each: a line is on disk before its sender gets it confirmed."""
 
 import logging
 import os

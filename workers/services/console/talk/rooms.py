@@ -1,4 +1,4 @@
-"""One chat of a user with an agent: what was said, and what waits for an answer. Pure.
+"""One chat of a user with an agent: its lines, and what waits for an answer. Pure.
 
 Times are Unix seconds, sizes are characters.
 """
