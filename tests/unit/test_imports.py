@@ -272,10 +272,12 @@ PURE_OF_SERVICES = [
 
 @each_of(PURE_OF_SERVICES)
 def test_modules_of_services_that_decide_do_no_io(name: str) -> None:
-    """Of the public contract they use the types alone."""
-    assert of(IMPORTS[name], *IO, "garrison.ipc") == set()
+    """Of the public contract they use the types alone, and what is as pure as they are."""
+    pure = {f"garrison.{name[:-3].replace('/', '.')}" for name in PURE}
+    assert of(IMPORTS[name], *IO) == set()
+    assert {full.rpartition(".")[0] for full in of(IMPORTS[name], "garrison.ipc")} <= pure
     types = {full for full in of(IMPORTS[name], "garrison.workers") if full[17:18].isupper()}
-    others = of(IMPORTS[name], "garrison") - types
+    others = of(IMPORTS[name], "garrison") - types - of(IMPORTS[name], "garrison.ipc")
     assert of(others, *(f"garrison.{n[:-3].replace('/', '.')}" for n in PURE_OF_SERVICES)) == others
 
 
