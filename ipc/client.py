@@ -9,67 +9,29 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 import msgspec
 
-from . import frames as large
-from . import mail, values, watching
-from .call_state import OpenCall
+from . import mail, watching
+from .call_context import DEADLINE
+from .call_preparation import prepared
 from .caller import Decode, ItemSink, bounded_seconds
 from .directory import AWAY, RegistrationStatus, registration_status
-from .errors import (
-    CallError,
-    InvalidCall,
-    OrderFailed,
-    ServiceUnavailable,
-    chain_problem,
-)
+from .errors import CallError, OrderFailed, ServiceUnavailable
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import (
-    CHAIN_MOST,
-    EMPTY_MAP,
-    LONGEST_TIMEOUT,
-    Attribution,
-    Entry,
-    State,
-    Token,
-    Value,
-)
+from .messages import Entry, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .requests import REQUEST_S
 from .session import Session
-from .tracing import TRACE
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MARGIN = 65_536  # bytes of a message besides its arguments
-
-# Deadline of the method that is running, in monotonic seconds; calls that it makes end by then.
-DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
-# The methods that led to the running one, and itself last; calls that it makes carry them on.
-CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
-# The answer that the running method is a part of; calls that it makes carry it on.
-ATTRIBUTION: ContextVar[Attribution | None] = ContextVar("garrison_attribution", default=None)
-# The id of the running call, which is the same when the call is sent again, in a list that has it
-# until it is taken: what the method calls and starts inherits the list. Set where it is used.
-CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=None)
-
-_encode_args = values.encode
-
 
 def _plain_proxy(client: "Client", entry: Entry, cls: type | None) -> ServiceProxy:
     return ServiceProxy(client, entry.name, cls)
-
-
-def take_call_id() -> str:
-    """Return the id of the call or posted message that the running method is for; "" if that was
-    taken before, or if the method is called by its own process."""
-    held = CALL_ID.get()
-    return held.pop() if held else ""
 
 
 class Client:
@@ -177,7 +139,7 @@ class Client:
                 raise ServiceUnavailable(entry.name, "", _state_and_reason(entry))
             try:
                 async with asyncio.timeout(max(deadline - self.now(), 0)):
-                    await self.session.next_change(entry.name)
+                    await self.session.waiters.next_change(entry.name)
             except TimeoutError:
                 detail = f"still {_state_and_reason(entry)}"
                 raise ServiceUnavailable(entry.name, "", detail) from None
@@ -292,7 +254,7 @@ class Client:
                 future.set_exception(error)
 
         now = self.now()
-        call = self._new_call(name, method, args, kwargs, timeout, settle, now)
+        call = prepared(self.session, name, method, args, kwargs, timeout, settle, now)
         if call is None:
             return
         call.idempotent = idempotent
@@ -302,8 +264,8 @@ class Client:
             future.add_done_callback(
                 lambda done: self.cancel(call_id) if done.cancelled() else None
             )
-            if call.deadline < self.session.timer_at:
-                self.session.schedule()
+            if call.deadline < self.session.deadlines.due_at:
+                self.session.deadlines.schedule()
 
     async def call_method(
         self,
@@ -358,59 +320,13 @@ class Client:
             return alive is not None and alive.wants_more
 
         now = self.now()
-        call = self._new_call(name, method, args, kwargs, timeout, settle, now)
+        call = prepared(self.session, name, method, args, kwargs, timeout, settle, now)
         if call is None:
             return 0
         call.item, call.wants_more, call.credit = item, wants_more, STREAM_CREDIT
         self.calls.start(call, now)
-        self.session.schedule()
+        self.session.deadlines.schedule()
         return call.id
-
-    def _new_call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None,
-        settle: Callable[[Value | CallError], None],
-        now: float,
-    ) -> OpenCall | None:
-        session = self.session
-        if session.unreachable:
-            settle(ServiceUnavailable(name, method, f"out of reach: {session.unreachable}"))
-            return None
-        chain = CHAIN.get()
-        if len(chain) >= CHAIN_MOST:
-            error = InvalidCall(name, method, chain_problem(chain))
-            log.warning("call.refused %s", error)
-            settle(error)
-            return None
-        try:
-            encoded = large.arguments(args, _encode_args)
-            named_args = large.arguments(kwargs, _encode_args) if kwargs else EMPTY_MAP
-        except values.BAD_VALUE as error:
-            why = values.arguments_problem(args, kwargs, error)
-            settle(InvalidCall(name, method, f"its arguments cannot travel: {why}"))
-            return None
-        size = len(encoded) + len(named_args)
-        limits = session.limits
-        if size > limits.max_message - MARGIN:
-            detail = f"its arguments have {size} bytes; max_message allows {limits.max_message}"
-            settle(InvalidCall(name, method, detail))
-            return None
-        timeout = min(limits.timeout if timeout is None else timeout, LONGEST_TIMEOUT)
-        if timeout != timeout:  # nan: no comparison of deadlines would hold
-            settle(InvalidCall(name, method, "its timeout is nan, not a number of seconds"))
-            return None
-        deadline = now + timeout
-        outer = DEADLINE.get()
-        if outer < deadline:
-            deadline, timeout = outer, max(outer - now, 0.001)
-        call_id = next(session.ids)
-        call = OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
-        call.chain, call.attribution, call.trace = chain, ATTRIBUTION.get(), TRACE.get()
-        return call
 
     def cancel(self, call_id: int) -> None:
         """Cancel a call, and the method that it runs."""
@@ -418,7 +334,7 @@ class Client:
 
     def schedule(self) -> None:
         """Set the timer of deadlines."""
-        self.session.schedule()
+        self.session.deadlines.schedule()
 
     # --- the supervisor ---------------------------------------------------------------------
 

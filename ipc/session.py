@@ -24,6 +24,8 @@ from . import (
 from . import frames as large
 from .batching import Batching
 from .calls import Calls
+from .change_waiters import ChangeWaiters
+from .deadline_timer import DeadlineTimer
 from .directory import Directory
 from .errors import Fault, ServiceLost, WireError, from_fault
 from .hooks import DirectHooks, WorkerHooks
@@ -90,13 +92,12 @@ class Session:
         self.unreachable = ""  # why no call can be made any more
         self.on_change: list[Callable[[str], None]] = []  # called with a NAME after its change
         self.on_listing: Callable[[], None] = lambda: None  # methods of services may be others
-        self.watchers: list[tuple[str, asyncio.Future[None]]] = []
+        self.waiters = ChangeWaiters(self.loop)
         self.bus: Link | None = None
         self.control: Link | None = None
         self.links: dict[Token, Batching] = {}  # of direct routes, by their addresses
         self.direct: DirectHooks | None = None  # a worker's
-        self.timer_at = float("inf")  # when the timer of deadlines is due
-        self._timer: asyncio.TimerHandle | None = None
+        self.deadlines = DeadlineTimer(self.loop, self.calls, lambda: self.now())
         self._supervisor = SupervisorWatch(self.loop, self.on_supervisor_end)
         self._is_final = False  # this supervisor announced that no other will follow
         self._orphan_grace = 0.0
@@ -168,8 +169,7 @@ class Session:
         self._supervisor.close()
         self._requests.fail()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
-        if self._timer is not None:
-            self._timer.cancel()
+        self.deadlines.close()
         if self.direct is not None:
             self.direct.close()
         for link in (self.bus, self.control):
@@ -184,22 +184,6 @@ class Session:
         self.refused += 1
         if messages.should_log(self.refused):
             log.warning("frame.refused count=%d error=%s", self.refused, error or "other frames")
-
-    # --- deadlines of calls -----------------------------------------------------------------
-
-    def schedule(self) -> None:
-        """Set the timer to the next deadline."""
-        at = self.calls.next_deadline
-        if at < self.timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self.timer_at = at
-            self._timer = self.loop.call_later(max(at - self.now(), 0), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer, self.timer_at = None, float("inf")
-        self.calls.due(self.now())
-        self.schedule()
 
     # --- the bus ----------------------------------------------------------------------------
 
@@ -371,7 +355,7 @@ class Session:
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
             self._announce(name)
         self.on_listing()
-        self._wake_watchers()
+        self.waiters.wake()
         if not self._welcomed.done():
             self._welcomed.set_result(None)
         elif self._worker is None:  # a program that has found the next supervisor
@@ -421,7 +405,7 @@ class Session:
         self._announce(entry.name)
         if not isinstance(message, messages.Changed):
             self.on_listing()
-        self._wake_watchers(entry.name)
+        self.waiters.wake(entry.name)
 
     def _announce(self, name: str) -> None:
         self.calls.changed(name, self.directory.get(name), self.now())
@@ -430,21 +414,6 @@ class Session:
                 notify(name)
             except Exception:  # one that fails must not keep the change from the others
                 log.exception("notice.failed service=%s", name)
-
-    def next_change(self, name: str) -> "asyncio.Future[None]":
-        """Return a future that is done at a service's next change; cancel it when not needed."""
-        changed: asyncio.Future[None] = self.loop.create_future()
-        self.watchers.append((name, changed))
-        changed.add_done_callback(self._forget_watcher)
-        return changed
-
-    def _forget_watcher(self, changed: "asyncio.Future[None]") -> None:
-        self.watchers = [pair for pair in self.watchers if pair[1] is not changed]
-
-    def _wake_watchers(self, name: str = "") -> None:
-        for watched, changed in self.watchers:
-            if name in {"", watched} and not changed.done():
-                changed.set_result(None)
 
     # --- the supervisor's process -----------------------------------------------------------
 
@@ -466,7 +435,7 @@ class Session:
         self._read_last()
         self.supervisor_gone = True
         self.unreachable = self.unreachable or "the supervisor has ended"
-        self._wake_watchers()
+        self.waiters.wake()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
 
     def _read_last(self) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from garrison.ipc.client import ATTRIBUTION, CHAIN, DEADLINE
+from garrison.ipc.call_context import ATTRIBUTION, CHAIN, DEADLINE
 from garrison.ipc.messages import ENDED_ITSELF, PROCESS_DONE
 
 from .children.children import Children

@@ -12,7 +12,7 @@ def is_paused(client: Client, name: str) -> bool:
 async def until_resumed(client: Client, name: str) -> None:
     """Return when a service is not paused; at once if it is not."""
     while is_paused(client, name):
-        change = client.session.next_change(name)
+        change = client.session.waiters.next_change(name)
         try:
             await change
         finally:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+from garrison.ipc.call_context import ATTRIBUTION, DEADLINE
 from garrison.ipc.character import Character
-from garrison.ipc.client import ATTRIBUTION, DEADLINE, Client
+from garrison.ipc.client import Client
 from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import Attribution, RestartedBy

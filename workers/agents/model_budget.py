@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from garrison.ipc.client import ATTRIBUTION, Client
+from garrison.ipc.call_context import ATTRIBUTION
+from garrison.ipc.client import Client
 from garrison.ipc.errors import CallError
 from garrison.ipc.messages import Attribution
 

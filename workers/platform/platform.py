@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, ClassVar, Literal, Self
 
-from garrison.ipc.client import take_call_id
+from garrison.ipc.call_context import take_call_id
 from garrison.ipc.mail import DeadLetter
 from garrison.workers.agents.content import Content, Memory, TargetInfo, new_id
 from garrison.workers.runtime import Runtime

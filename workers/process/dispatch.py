@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from garrison.ipc import frames, messages, values
-from garrison.ipc.client import ATTRIBUTION, CALL_ID, CHAIN, DEADLINE, MARGIN
+from garrison.ipc.call_context import ATTRIBUTION, CALL_ID, CHAIN, DEADLINE
+from garrison.ipc.call_preparation import MARGIN
 from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost

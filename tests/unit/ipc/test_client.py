@@ -77,7 +77,7 @@ async def test_a_load_promise_is_done_when_the_service_runs(client: Client, whol
     """After a change, and after a whole directory."""
     promise = asyncio.ensure_future(client.get_service_load_promise("b", timeout=5.0))
     await asyncio.sleep(0)
-    assert client.session.watchers
+    assert client.session.waiters
 
     if whole:
         client.session.handle(welcome(entry("a"), entry("b")))

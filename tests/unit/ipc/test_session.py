@@ -118,7 +118,7 @@ async def test_a_request_fails_with_its_supervisor() -> None:
 async def test_a_watcher_that_gave_up_is_removed() -> None:
     """Otherwise each wait for a service would leave one behind."""
     session = Session(b"g")
-    session.next_change("a").cancel()
+    session.waiters.next_change("a").cancel()
     await asyncio.sleep(0)
 
-    assert not session.watchers
+    assert not session.waiters

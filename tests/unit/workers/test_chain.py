@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from garrison.ipc import InvalidCall, RemoteError
+from garrison.ipc.call_context import ATTRIBUTION, CHAIN
 from garrison.ipc.call_state import OpenCall
 from garrison.ipc.calls import Calls
-from garrison.ipc.client import ATTRIBUTION, CHAIN
 from garrison.ipc.errors import CallTimeout
 from garrison.ipc.messages import CHAIN_MOST, EMPTY_MAP, Attribution, Entry, Manifest, State
 from garrison.workers import Service
