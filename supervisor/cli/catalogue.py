@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from garrison.ipc.messages import Failing, Manifest, PluginRead, PluginSource
+from garrison.supervisor.placing.packages import canonical
 from garrison.supervisor.reading import read_plugin
 
 GROUP = "garrison.plugins"  # of entry points
@@ -172,8 +173,3 @@ def _installed(package: str) -> tuple[str, str]:
         return "", ""
     licence = next(iter(found.get_all("License-Expression") or ()), "")
     return found["Version"], licence
-
-
-def canonical(name: str) -> str:
-    """Return a package's name as indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

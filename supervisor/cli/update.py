@@ -42,7 +42,7 @@ from .durations import Span
 from .errors import DONE
 from .output import Invocation, options
 from .progress import Progress
-from .update_packages import versions_in, wheel_version
+from .update_packages import planned_version, versions_in
 from .update_staging import (
     GARRISON,
     Sources,
@@ -414,7 +414,7 @@ def _show_plan(invocation: Invocation, host: _Host, plan: Update, sources: Sourc
     else:
         packages = {}
         for path in sources.all:
-            name, version = wheel_version(path) if path.is_file() else (path.name, "as built")
+            name, version = planned_version(path)
             packages[name] = (installed.get(name, ""), version)
     moved = to_move(host.status["services"], "", host.own)
     resting = [

@@ -5,9 +5,9 @@ Files of the running one are linked, not copied: pip replaces files, and never w
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
+import tomllib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from email.parser import HeaderParser
@@ -15,16 +15,11 @@ from importlib import metadata
 from pathlib import Path
 
 from garrison.ipc.errors import OrderFailed
+from garrison.supervisor.placing.packages import canonical
 from garrison.supervisor.update.environment import python_of
 
 PIP_S = 600.0  # for one run of pip
 CHECK_S = 120.0  # for a check of the config
-NAME = re.compile(r"[-_.]+")
-
-
-def canonical(name: str) -> str:
-    """Return a distribution's name as it is compared."""
-    return NAME.sub("-", name).lower()
 
 
 def wheel_version(wheel: Path) -> tuple[str, str]:
@@ -40,6 +35,23 @@ def wheel_version(wheel: Path) -> tuple[str, str]:
             return canonical(found["Name"]), found["Version"]
     except (OSError, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
         raise OrderFailed("failed", f"{wheel} is no wheel: {error}") from error
+
+
+def planned_version(source: Path) -> tuple[str, str]:
+    """Return the name and version of a wheel, or of a checkout before it is built.
+
+    A checkout that computes them has its folder's name, and "as built".
+
+    Raises:
+        OrderFailed: A file is no wheel.
+    """
+    if source.is_file():
+        return wheel_version(source)
+    try:
+        project = tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]
+        return canonical(str(project["name"])), str(project.get("version", "as built"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return source.name, "as built"
 
 
 def link_environment(source: Path, target: Path, update: Callable[[str], None]) -> None:

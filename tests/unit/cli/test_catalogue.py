@@ -11,8 +11,8 @@ from garrison.supervisor.cli.catalogue import (
     _libraries,
     _requirements,
     _Stated,
-    canonical,
 )
+from garrison.supervisor.placing.packages import canonical
 from garrison.workers import Platform
 
 LINES = [
