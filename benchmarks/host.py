@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,19 @@ async def host(services: dict[str, str], extra: str = "") -> AsyncIterator[Host]
 
 
 @contextlib.asynccontextmanager
-async def running(config: Path, names: list[str]) -> AsyncIterator[Host]:
-    """Run a host by a config, its home beside it, and yield once each of its services runs."""
+async def running(
+    config: Path, names: list[str], prefix: Sequence[str] = ()
+) -> AsyncIterator[Host]:
+    """Run a host by a config, its home beside it, and yield once each of its services runs.
+
+    Args:
+        config: Its config.
+        names: The services that are waited for.
+        prefix: Runs a command where the supervisor is to run.
+    """
     home = config.with_name("home")
     began = time.perf_counter()
-    async with _supervisor(config, home) as process, _joined(home, process) as client:
+    async with _supervisor(config, home, prefix) as process, _joined(home, process) as client:
         async with asyncio.timeout(START_S):
             await asyncio.gather(*(client.get_service_load_promise(one, START_S) for one in names))
         yield Host(client, names, time.perf_counter() - began, home)
@@ -74,11 +82,11 @@ def _config(services: dict[str, str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _supervisor(config: Path, home: Path) -> AsyncIterator[Process]:
+async def _supervisor(config: Path, home: Path, prefix: Sequence[str]) -> AsyncIterator[Process]:
     said = config.with_name("supervisor.log")
     with said.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *UP,
+            *(*prefix, *UP),
             *("-c", str(config), "--home", str(home)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,

@@ -1,228 +1,203 @@
-"""Measure services on nodes, beside Ray's actors in the same run, and print a table.
+"""Measure services on nodes, beside Ray's named actors in the same run, and print a table.
 
-    .venv/bin/python benchmarks/nodes.py [--quick] [--ray PYTHON]
+    .venv/bin/python benchmarks/nodes.py [--ray PYTHON] [--quick] PART…
 
-A host and two nodes on this machine, over TCP with keys on loopback. Calls go from a service on the
-supervisor's machine to one on a node. A worker is killed, and then all processes of a node. `--ray`
-is a Python with Ray: its actor is measured by turns with the calls. Nothing else should run.
+A host on one machine and two nodes on others: network, process and mount namespaces of this
+benchmark's own, on a bridge, with keys. Needs root. `--ray` is a Python with Ray: its cluster runs
+on the same machines, with token authentication and Ray's own settings otherwise, and a named actor
+that is called from an actor of the head. Calls and kills are by turns; a machine that is lost or
+cut off is so for both at once. Nothing else should run. The parts, all without a PART:
+
+    calls      one after another, and 64 in flight; about 40 s
+    kills      SIGKILL of the process, to the next answer; about 20 s
+    loss       a machine is lost, to the next answer; with Ray about 90 s
+    partition  likewise cut off; how long two incarnations ran; with Ray up to 200 s
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
-import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
-import psutil
 
 # Run as a file, the path starts with this folder; modules here are named from the one above.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
-from benchmarks.host import SERVICES, START_S, Host, running
-from benchmarks.peer_calls import CALL_PEERS, WIDTH, Caller, PeerFailed, peer_caller
+from benchmarks.node_ray import NamedActor, named_actor
+from benchmarks.node_site import Site, site
+from benchmarks.peer_calls import WIDTH, PeerFailed
 
-from garrison.ipc import GarrisonError, with_timeout
-from garrison.supervisor.state.node_keys import make_keys
+from garrison.ipc import with_timeout
 
-NODE = (sys.executable, "-P", "-m", "garrison.supervisor.cli", "node")
-NAMES = ("box", "far")
-LEASE_S, LONG_S, END_S = 6.0, 60.0, 30.0
-CONFIG = """
-[host]
-orphan_grace = 5.0
-[engine]
-kind = "nodes"
-listen = "127.0.0.1:0"
-lease = 6.0
-[engine.nodes.box]
-resources = { place = 1 }
-[engine.nodes.far]
-resources = { place = 1 }
-[plugins.caller]
-[plugins.echo]
-[services.here]
-plugin = "echo"
-type = "echo"
-[services.there]
-plugin = "echo"
-type = "echo"
-resources = { place = 1 }
-"""
+LONG_S = 60.0
+SETTLE_S = 0.5  # after a kill, before the next
+QUIET_S = 5.0  # without a line, after which an incarnation has ended
+TWINS_S = 170.0  # for which a cut-off machine is watched
+PARTS = ("calls", "kills", "loss", "partition")
+OWN, RAY, HERE = "garrison, on a node", "Ray's named actor, on a node", "garrison, on this machine"
 
 
 class Size(NamedTuple):
-    """How much is measured: rounds, calls of each kind in one, kills, losses of a node."""
+    """How much is measured: rounds, calls of each kind in one, kills."""
 
     rounds: int
     call: int
     flight: int
     kills: int
-    losses: int
 
 
-FULL, QUICK = Size(9, 1000, 6_400, 9, 3), Size(2, 300, 1_280, 2, 1)
+FULL, QUICK = Size(7, 500, 3_200, 9), Size(2, 200, 640, 2)
 
 
-class Site:
-    """A host with nodes.
-
-    Args:
-        host: The host.
-        folder: Has the nodes' homes.
-    """
-
-    def __init__(self, host: Host, folder: Path) -> None:
-        self.host, self._folder = host, folder
-        self._nodes: dict[str, asyncio.subprocess.Process] = {}
-
-    async def start(self, name: str) -> None:
-        """Start a node."""
-        listens = msgspec.json.decode((self.host.home / "run" / "engine.json").read_bytes())
-        make_keys(self.host.home, [name], listens["engine"])
-        key = self.host.home / "node-keys" / f"{name}.key"
-        words = ("--key", str(key), "--home", str(self._folder / name))
-        self._nodes[name] = await asyncio.create_subprocess_exec(
-            *(*NODE, *words, "--folder", str(self._folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    async def lose(self, name: str) -> None:
-        """Kill every process of a node, as the loss of a machine does."""
-        process = self._nodes.pop(name)
-        for one in [*psutil.Process(process.pid).children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.kill()
-        await process.wait()
-
-    async def row(self, name: str) -> tuple[str, int]:
-        """Return a service's node, and its pid."""
-        data = await self.host.client.order("status", (name,))
-        row = data["services"][0]
-        return str(row["node"]), int(row["pid"] or 0)
-
-    async def until_answered(self) -> float:
-        """Return how long it takes until the service on a node answers."""
-        began = time.perf_counter()
-        while time.perf_counter() - began < LONG_S:
-            with contextlib.suppress(GarrisonError, TimeoutError):
-                service = await self.host.client.get_service_load_promise("there", LONG_S)
-                await with_timeout(service, 1.0).echo("x")
-                return time.perf_counter() - began
-        raise TimeoutError("the service did not come back")
-
-    async def end(self) -> None:
-        """End the nodes."""
-        for name in list(self._nodes):
-            await self.lose(name)
-
-
-@contextlib.asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    """Run a host with two nodes."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
-        folder = Path(name)
-        config = folder / "config.toml"
-        config.write_text(CONFIG)
-        for plugin in ("caller", "echo"):
-            shutil.copy(SERVICES / f"{plugin}.py", folder)
-        async with running(config, ["caller", "here"]) as host:
-            made = Site(host, folder)
-            try:
-                for one in NAMES:
-                    await made.start(one)
-                async with asyncio.timeout(START_S):
-                    await made.host.client.get_service_load_promise("there", START_S)
-                yield made
-            finally:
-                await made.end()
-
-
-async def measure_calls(size: Size, site: Site, ray: Caller | None) -> dict[str, dict[str, float]]:
+async def measure_calls(size: Size, there: Site, ray: NamedActor | None) -> Iterator[str]:
     """Measure calls by turns: to a service here, to one on a node, to Ray's actor."""
-    service = site.host.client.get_service("caller")
+    service = there.host.client.get_service("caller")
     assert service is not None
     patient = with_timeout(service, LONG_S)
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for title, name in ((HERE, "here"), (OWN, "there")):
+        await patient.small(name, size.call)  # not measured
+        found[title] = [], []
     for _ in range(size.rounds):
-        for title, name in (("this machine", "here"), ("a node", "there")):
-            figures = found.setdefault(title, {"call": [], "flight": []})
-            figures["call"].append(statistics.median(await patient.small(name, size.call)))
+        for title, name in ((HERE, "here"), (OWN, "there")):
+            calls, flights = found[title]
+            calls.append(statistics.median(await patient.small(name, size.call)))
             took = await patient.small_side_by_side(name, size.flight, WIDTH)
-            figures["flight"].append(size.flight / took)
+            flights.append(size.flight / took)
         if ray is not None:
-            figures = found.setdefault("Ray's actor", {"call": [], "flight": []})
-            figures["call"].append(await ray("call", size.call))
-            figures["flight"].append(await ray("flight", size.flight))
-    return {
-        title: {what: statistics.median(values) for what, values in figures.items()}
-        for title, figures in found.items()
-    }
+            calls, flights = found.setdefault(RAY, ([], []))
+            calls.append(float(await ray.ask(f"call {size.call}")))
+            flights.append(float(await ray.ask(f"flight {size.flight}")))
+    base = statistics.median(found[OWN][0]), statistics.median(found[OWN][1])
+    rows = ["| | a call, p50 | 64 in flight |", "|---|---|---|"]
+    for title, (calls, flights) in found.items():
+        call, flight = statistics.median(calls), statistics.median(flights)
+        beside = f"({call / base[0]:.2f})", f"({flight / base[1]:.2f})"
+        rows.append(f"| {title} | {call * 1e6:,.0f} µs {beside[0]} | {flight:,.0f}/s {beside[1]} |")
+    return iter(rows)
 
 
-async def measure_kills(size: Size, site: Site) -> tuple[list[float], list[float]]:
-    """Return how long the service did not answer: its worker was killed, and its node was lost."""
-    kills, losses = list[float](), list[float]()
+async def measure_kills(size: Size, there: Site, ray: NamedActor | None) -> Iterator[str]:
+    """Measure by turns how long a killed service does not answer."""
+    own, rays = list[float](), list[float]()
+    by_address = {one.address: name for name, one in there.machines.items()}
     for _ in range(size.kills):
-        _, pid = await site.row("there")
-        os.kill(pid, signal.SIGKILL)
-        kills.append(await site.until_answered())
-        await asyncio.sleep(0.2)
-    for _ in range(size.losses):
-        node, _ = await site.row("there")
-        await site.lose(node)
-        losses.append(await site.until_answered())
-        await asyncio.sleep(LEASE_S)  # until the lost node is forgotten, and takes the next
-        await site.start(node)
-        await asyncio.sleep(LEASE_S)
-    return kills, losses
+        node, pid = await there.where()
+        began = _kill(there, node, pid)
+        own.append(await there.answered() - began)
+        await asyncio.sleep(SETTLE_S)
+        if ray is not None:
+            pid, address = await ray.ask("where")
+            began = _kill(there, by_address[address], pid)
+            rays.append(await ray.ask("answered") - began)
+            await asyncio.sleep(SETTLE_S)
+    words = f"killed, to the next answer: p50 {statistics.median(own) * 1000:.0f} ms"
+    rows = [f"{words}, longest {max(own) * 1000:.0f} ms"]
+    if rays:
+        ratio = statistics.median(rays) / statistics.median(own)
+        words = f"Ray's: p50 {statistics.median(rays) * 1000:.0f} ms ({ratio:.1f})"
+        rows.append(f"{words}, longest {max(rays) * 1000:.0f} ms")
+    return iter(rows)
 
 
-@contextlib.asynccontextmanager
-async def ray_caller(python: str) -> AsyncIterator[Caller | None]:
-    """Run Ray's actor, if there is a Python for it."""
-    if not python:
-        yield None
-        return
-    peer = next(one for one in CALL_PEERS if one.program == "ray_peer.py")
-    async with peer_caller(peer, python) as caller:
-        yield caller
+def _kill(there: Site, node: str, pid: int) -> float:
+    outside = there.machines[node].outside(pid)
+    began = time.monotonic()
+    os.kill(outside, signal.SIGKILL)
+    return began
 
 
-async def main() -> None:
+async def measure_loss(there: Site, ray: NamedActor | None, is_cut: bool) -> Iterator[str]:
+    """Measure how long nothing answers after a machine was lost, and whether twins have run."""
+    node, _ = await there.where()
+    began = time.monotonic()
+    if is_cut:
+        there.machines[node].cut()
+    else:
+        there.lose(node)
+    what = "cut off" if is_cut else "lost"
+    own, rays = await asyncio.gather(
+        there.answered(), ray.ask("answered") if ray is not None else asyncio.sleep(0, None)
+    )
+    rows = [f"machine {what}, to the next answer: {own - began:.1f} s"]
+    if rays is not None:
+        ratio = (rays - began) / (own - began)
+        rows.append(f"Ray's: {rays - began:.1f} s ({ratio:.1f})")
+    if is_cut:
+        rows.append(f"two incarnations ran for {twins(there.seen):.1f} s")
+        if ray is not None:
+            is_over = await _one_left(ray.seen, began + TWINS_S)
+            words = "" if is_over else f" (both still ran {TWINS_S:.0f} s after the cut)"
+            rows.append(f"Ray's: {twins(ray.seen):.1f} s{words}")
+    return iter(rows)
+
+
+async def _one_left(seen: Path, until: float) -> bool:
+    """Wait until one incarnation is left; return False if that is not so in time."""
+    while time.monotonic() < until:
+        alive = [last for _, last in spans(seen) if last > time.monotonic() - QUIET_S]
+        if len(alive) < 2:
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+def spans(seen: Path) -> list[tuple[float, float]]:
+    """Return of each incarnation when it has run first and last, in order."""
+    found: dict[str, tuple[float, float]] = {}
+    for line in seen.read_text().splitlines():
+        mark, _, at = line.partition(" ")
+        with contextlib.suppress(ValueError):  # a line that is just being written
+            found[mark] = found.get(mark, (float(at), 0.0))[0], float(at)
+    return sorted(found.values())
+
+
+def twins(seen: Path) -> float:
+    """Return for how many seconds two incarnations have run at one time."""
+    pairs = itertools.pairwise(spans(seen))
+    return sum(max(last - first, 0.0) for (_, last), (first, _) in pairs)
+
+
+async def measure(part: str, size: Size, python: str) -> None:
+    """Measure one part, on machines of its own."""
+    async with site() as there:
+        node, _ = await there.where()
+        async with named_actor(python, there, node) as ray:
+            match part:
+                case "calls":
+                    rows = await measure_calls(size, there, ray)
+                case "kills":
+                    rows = await measure_kills(size, there, ray)
+                case _:
+                    rows = await measure_loss(there, ray, part == "partition")
+    print("\n".join(rows), flush=True)
+
+
+def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], metavar="PART")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--ray", default="", metavar="PYTHON")
     given = parser.parse_args()
-    size = QUICK if given.quick else FULL
-    print(machine.line(machine.describe()))
-    async with site() as there:
+    python = os.path.abspath(given.ray) if given.ray else ""  # noqa: PTH100 (a link stays one)
+    print(machine.line(machine.describe()), flush=True)
+    for part in given.part or PARTS:
         try:
-            async with ray_caller(given.ray) as ray:
-                calls = await measure_calls(size, there, ray)
+            asyncio.run(measure(part, QUICK if given.quick else FULL, python))
         except PeerFailed as error:
-            print(f"Ray was left out: {error}", file=sys.stderr)
-            calls = await measure_calls(size, there, None)
-        kills, losses = await measure_kills(size, there)
-    for title, figures in calls.items():
-        print(f"call, {title}: p50 {figures['call'] * 1e6:.0f} µs, ", end="")
-        print(f"{figures['flight']:,.0f} a second with {WIDTH} in flight")
-    print(f"worker on a node killed, to the next answer: {statistics.median(kills) * 1000:.0f} ms")
-    print(f"node lost, to the next answer: {statistics.median(losses):.1f} s (lease {LEASE_S:g} s)")
+            sys.exit(f"Ray has failed: {error}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -246,6 +246,23 @@ def key_holder(frame: zmq.Frame) -> str:
         return ""
 
 
+def disconnect(frame: zmq.Frame, port: int) -> None:
+    """End the TCP connection that a frame has come by.
+
+    Args:
+        frame: As it was received.
+        port: Of this side. A connection that has ended by itself may have left its descriptor to
+            another one, which then either is none of this port, or connects again.
+    """
+    with (
+        contextlib.suppress(OSError, zmq.ZMQError),
+        socket.socket(fileno=os.dup(int(frame.get(zmq.SRCFD)))) as connection,
+    ):
+        is_internet = connection.family in {socket.AF_INET, socket.AF_INET6}
+        if is_internet and connection.getsockname()[1] == port:
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 def send(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
     """Send a message without blocking. Raises zmq.Again if the queue is full.
 

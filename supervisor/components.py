@@ -4,12 +4,11 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import zmq
 
 from garrison.ipc.messages import Acknowledged, Token
-from garrison.ipc.sockets import key_holder
 from garrison.ipc.system import process_tree
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import BusRouter
@@ -56,6 +55,9 @@ from .plugins import PluginRegistry, RegistryHooks
 from .starts import StartScheduler
 from .takeover import Takeover
 from .tasks import Steps
+
+if TYPE_CHECKING:
+    from garrison.supervisor.bus.node_endpoints import NodeEndpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def local_engine(host: HostSpec, environment: Mapping[str, str], others: set[int
 
 def nodes_engine(
     local: Engine,
-    socket: "zmq.Socket[bytes]",
+    endpoints: "NodeEndpoints",
     host: HostSpec,
     environment: Mapping[str, str],
 ) -> Engine:
@@ -135,7 +137,7 @@ def nodes_engine(
 
     Args:
         local: Runs those of this machine.
-        socket: That nodes connect to.
+        endpoints: What nodes connect to.
         host: The settings of the host.
         environment: The environment of its workers.
     """
@@ -152,7 +154,7 @@ def nodes_engine(
         environment,
     )
     engine = NodesEngine(local, settings)
-    engine.attach(socket, key_holder)
+    engine.attach(endpoints.engine, endpoints.node_of, endpoints.disconnect)
     return engine
 
 
@@ -205,8 +207,8 @@ class _Builder:
         environment = base_environment(environ)
         self._engine = make_engine(host, environment, self._others)
         self._sockets = self._build_sockets()
-        if (engine_socket := self._sockets.endpoints.engine) is not None:
-            self._engine = nodes_engine(self._engine, engine_socket, host, environment)
+        if (endpoints := self._sockets.endpoints.nodes) is not None:
+            self._engine = nodes_engine(self._engine, endpoints, host, environment)
         self._places = self._build_places()
         self._stacks = StackRequests(
             self._sockets.publisher.send, lambda token: self._engine.dump(token, is_last=False)

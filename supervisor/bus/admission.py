@@ -79,8 +79,14 @@ class Admission:
         if mechanism != b"CURVE":
             return ""
         if domain == ENGINE:
-            return self.nodes.get(key, "")
+            name = self.nodes.get(key, "")
+            return f"{name} {z85.encode(key).decode()}" if name else ""
         return holder_of(self._members[key]) if domain == MEMBER and key in self._members else ""
+
+    def node_of(self, holder: str) -> str:
+        """Return the node whose key the holder of a connection has; empty: it is known no more."""
+        name, _, key = holder.partition(" ")
+        return name if key and self.nodes.get(z85.decode(key)) == name else ""
 
 
 def holder_of(token: Token) -> str:

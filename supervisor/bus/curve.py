@@ -70,6 +70,12 @@ class ZapHandler:
             self._answer(self._socket.recv_multipart(zmq.NOBLOCK))
         return inf
 
+    def look(self) -> None:
+        """Read the keys of the nodes, if that was not done lately: one may be new, or removed."""
+        if time.monotonic() >= self._read_at:
+            self._read_at = time.monotonic() + READ_S
+            self._read_nodes()
+
     def close(self) -> None:
         """Admit no peer any more."""
         self._socket.close()
@@ -78,9 +84,8 @@ class ZapHandler:
         if len(frames) != FRAMES:  # of a mechanism without a key
             self._refuse(frames)
             return
-        if frames[4] == ENGINE and time.monotonic() >= self._read_at:
-            self._read_at = time.monotonic() + READ_S
-            self._read_nodes()  # one may be new, or removed
+        if frames[4] == ENGINE:
+            self.look()
         holder = self._admission.holder(frames[4], frames[7], frames[8])
         if holder:
             self._send(frames, b"200", b"OK", holder.encode())

@@ -151,11 +151,6 @@ class Endpoints:
         self.listeners.add_other([nodes.zap.fileno()], nodes.zap.turn)
         self.listeners.add_other(nodes.listeners.filenos(), nodes.listeners.turn)
 
-    @property
-    def engine(self) -> "zmq.Socket[bytes] | None":
-        """Return the ROUTER of nodes; None: there are none."""
-        return None if self.nodes is None else self.nodes.engine
-
     def admit_remote(self, token: Token) -> "RemotePaths":
         """Give an incarnation on a node an address; return what it needs to connect."""
         assert self.nodes is not None

@@ -104,6 +104,15 @@ class NodeEndpoints:
         """Let an incarnation connect no longer."""
         self._admission.forget(token)
 
+    def node_of(self, frame: zmq.Frame) -> str:
+        """Return the node that a frame is from; empty: its key is known no more."""
+        self.zap.look()
+        return self._admission.node_of(sockets.key_holder(frame))
+
+    def disconnect(self, frame: zmq.Frame) -> None:
+        """End the connection that a frame has come by."""
+        sockets.disconnect(frame, int(self.addresses.engine.rpartition(":")[2]))
+
     def close(self) -> None:
         """Close what no plane has."""
         self.zap.close()

@@ -163,8 +163,8 @@ class NodeChanged:
     """The state of a node has changed.
 
     `change` is "joined", "lost" (there is no contact; its workers may run on), "fenced" (its lease
-    is over, so nothing runs there), "leaving" (it was ordered to end), "left", "refused", or
-    "launcher_lost".
+    is over, so nothing runs there), "leaving" (it was ordered to end), "left", "removed" (its
+    key was), "refused", or "launcher_lost".
     """
 
     node: str

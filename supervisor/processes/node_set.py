@@ -33,6 +33,7 @@ HELLO_AGAIN_S = 1.0  # within which a repeated NodeHello is answered with the sa
 
 # Returns the node that a frame's connection belongs to, by its key; empty: it is unknown.
 NodeOf: TypeAlias = Callable[[zmq.Frame], str]
+Disconnect: TypeAlias = Callable[[zmq.Frame], None]  # ends the connection of a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class NodeSet:
         self._settings = settings
         self._socket: zmq.Socket[bytes] | None = None
         self._node_of: NodeOf | None = None
+        self._disconnect: Disconnect = lambda _: None
         self._nodes: dict[str, NodeState] = {}
         self._happened: list[tuple[str, Happened]] = []  # each with its node
         self._logs = NodeLogs(settings.logs)
@@ -75,14 +77,17 @@ class NodeSet:
     def __iter__(self) -> Iterator[NodeState]:
         return iter([*self._nodes.values()])
 
-    def attach(self, socket: "zmq.Socket[bytes]", node_of: NodeOf | None = None) -> None:
+    def attach(
+        self, socket: "zmq.Socket[bytes]", node_of: NodeOf | None, disconnect: Disconnect
+    ) -> None:
         """Use a bound ROUTER for the connections of nodes.
 
         Args:
             socket: The ROUTER, which its maker closes.
             node_of: Names the node of a connection; None: any connection may be any node's.
+            disconnect: Ends the connection of a node whose key was removed.
         """
-        self._socket, self._node_of = socket, node_of
+        self._socket, self._node_of, self._disconnect = socket, node_of, disconnect
 
     def views(self) -> list[NodeView]:
         """Return every node that has reported in, or that may run something."""
@@ -105,6 +110,10 @@ class NodeSet:
         if name not in self._nodes:
             self._nodes[name] = NodeState(name, NodeContact(self._settings.lease))
         return self._nodes[name]
+
+    def find(self, name: str) -> NodeState | None:
+        """Return a node, if it is known."""
+        return self._nodes.get(name)
 
     def having(self, key: Key) -> NodeState | None:
         """Return the node that has a worker."""
@@ -150,7 +159,7 @@ class NodeSet:
 
     def _check_leases(self) -> None:
         now = time.monotonic()
-        for node in self._nodes.values():
+        for node in self:
             if node.joined and node.contact.is_quiet(now):
                 node.joined, node.since = False, now
                 seconds = now - node.contact.heard_at
@@ -162,6 +171,7 @@ class NodeSet:
                 if count or had_contact:
                     ended = f"its lease is over; workers that ended with it: {count}"
                     self._change(node, "fenced", ended)
+                self._forget_removed(node)
                 self.save()
 
     def _change(self, node: NodeState, change: str, reason: str = "") -> None:
@@ -182,7 +192,7 @@ class NodeSet:
                 break
             identity = frames[0].bytes
             name = node_protocol.name_in(identity)
-            if not name or (self._node_of is not None and self._node_of(frames[-1]) != name):
+            if not name or not self._is_known(name, identity, frames[-1]):
                 self.refused += 1
                 continue
             self._take(name, identity, [one.bytes for one in frames[1:]])
@@ -192,6 +202,33 @@ class NodeSet:
                 header = Header(session.id, 0, session.inbox.received)
                 self._send_to(session.identity, header, node_protocol.Received())
                 session.acknowledged = session.inbox.received
+
+    def _is_known(self, name: str, identity: bytes, frame: zmq.Frame) -> bool:
+        """Return whether messages of a connection count.
+
+        Those of a node whose key was removed still do, until all that it runs has ended: they
+        report that. It is ordered to end everything, and its lease is not renewed.
+        """
+        found = name if self._node_of is None else self._node_of(frame)
+        node = self._nodes.get(name)
+        if found == name:
+            if node is not None:
+                node.removed = False
+            return True
+        if found or node is None or node.session is None or node.session.identity != identity:
+            if not found:
+                self._disconnect(frame)
+            return False
+        if not node.removed:
+            node.removed, node.joined, node.since = True, False, time.monotonic()
+            self._change(node, "removed", "its key was removed; all that it runs is ended")
+            self.send(node, node_protocol.Leave(kill=True))
+        return True
+
+    def _forget_removed(self, node: NodeState) -> None:
+        """Forget a node whose key was removed, and that runs nothing any more."""
+        if node.removed:
+            self._nodes.pop(node.name, None)
 
     def _take(self, name: str, identity: bytes, frames: list[bytes]) -> None:
         node = self.get(name)
@@ -218,6 +255,8 @@ class NodeSet:
     def _on_hello(
         self, node: NodeState, identity: bytes, hello: node_protocol.NodeHello, now: float
     ) -> None:
+        if node.removed:
+            return
         reason = node.refusal(hello, now)
         if hello.version != node_protocol.VERSION:
             reason = (
@@ -278,12 +317,13 @@ class NodeSet:
 
     def _renew(self, node: NodeState, session: Session, number: int, now: float) -> None:
         """Grant the lease anew, and send again what has not arrived."""
-        node.contact.renew(now)
         header = Header(session.id, 0, session.inbox.received)
-        self._send_to(session.identity, header, node_protocol.Renewed(number))
+        if not node.removed:
+            node.contact.renew(now)
+            self._send_to(session.identity, header, node_protocol.Renewed(number))
         for again, body in session.outbox.late(now):
             self._send_frames(session.identity, Header(session.id, again, header.received), body)
-        if session.listed and not node.joined:
+        if session.listed and not node.joined and not node.removed:
             node.joined, node.since = True, now
             self._change(node, "joined", f"on {session.hello.host}, pid {session.hello.pid}")
 
@@ -321,6 +361,7 @@ class NodeSet:
         self._add(node, node.fence(now, f"ended with its node {node.name}"))
         node.contact.fenced_at = now
         self._change(node, "left", "its process has ended everything that it ran")
+        self._forget_removed(node)
         self.save()
 
     # --- messages to nodes ------------------------------------------------------------------

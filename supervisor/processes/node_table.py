@@ -72,6 +72,7 @@ class NodeState:
     joined: bool = False
     since: float = 0.0
     leaving: bool = False
+    removed: bool = False  # its key was removed
     refused_at: float = -inf  # when it was recorded last that a process was refused
     workers: dict[Key, NodeWorker] = field(default_factory=dict)
     machine: Machine = UNKNOWN_MACHINE

@@ -21,7 +21,7 @@ from garrison.supervisor.lifecycle.start_slots import StartWork
 from . import engine, node_protocol
 from .engine import NO_LIMITS, Engine, Happened, Inherited, Key, Measured
 from .node_record import read_record
-from .node_set import NodeOf, NodeSet, NodeSettings
+from .node_set import Disconnect, NodeOf, NodeSet, NodeSettings
 from .node_table import NodeView, NodeWorker
 
 LEAVE_S = 8.0  # for all nodes to end what they run, when the host stops
@@ -46,9 +46,14 @@ class NodesEngine:
         self._held: list[tuple[str, Callable[[], None]]] = []  # forks that wait for their end
         self._gone: dict[Key, str] = {}  # key → node, of workers that may be reported on
 
-    def attach(self, socket: "zmq.Socket[bytes]", node_of: NodeOf | None = None) -> None:
+    def attach(
+        self,
+        socket: "zmq.Socket[bytes]",
+        node_of: NodeOf | None = None,
+        disconnect: Disconnect = lambda _: None,
+    ) -> None:
         """Use a bound ROUTER for the connections of nodes; see `NodeSet.attach`."""
-        self._nodes.attach(socket, node_of)
+        self._nodes.attach(socket, node_of, disconnect)
 
     def nodes(self) -> list[NodeView]:
         """Return every node that has reported in, or that may run something."""
@@ -216,7 +221,8 @@ class NodesEngine:
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run, as far as is known."""
         here = self._local.left([one for one in handles if not one.node])
-        there = [one for one in handles if one.node and one in self._nodes.get(one.node).left]
+        nodes = {one.node: self._nodes.find(one.node) for one in handles if one.node}
+        there = [one for one in handles if (node := nodes.get(one.node)) and one in node.left]
         return [*here, *there]
 
     def measure(self, key: Key, tree: bool = False, command: bool = False) -> Measured:
@@ -279,7 +285,7 @@ class NodesEngine:
         name = self._gone.pop(key, "")
         if not name:
             self._local.report(key)
-        elif (node := self._nodes.get(name)).session is not None:
+        elif (node := self._nodes.find(name)) is not None and node.session is not None:
             self._nodes.send(node, node_protocol.Report(key))
         else:
             nothing = flight_record.RecordedCalls(problem=f"node {name} has no contact")
@@ -289,10 +295,10 @@ class NodesEngine:
     def discard(self, key: Key) -> None:
         """Remove what a gone worker left for its crash report."""
         name = self._gone.pop(key, "")
-        if name:
-            self._nodes.send(self._nodes.get(name), node_protocol.Discard(key))
-        else:
+        if not name:
             self._local.discard(key)
+        elif (node := self._nodes.find(name)) is not None:
+            self._nodes.send(node, node_protocol.Discard(key))
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -110,6 +110,25 @@ def make_keys(home: Path, names: Sequence[str], address: str) -> list[tuple[Path
     return made
 
 
+def remove_keys(home: Path, names: Sequence[str]) -> list[Path]:
+    """Remove the key files of nodes, which then may connect no longer; return the files.
+
+    Raises:
+        GarrisonError: A node has none, and nothing was removed; or a file cannot be removed.
+    """
+    paths = [home / FOLDER / f"{name}.key" for name in names if is_name(name) and name != OWN]
+    missing = [name for name in names if home / FOLDER / f"{name}.key" not in paths]
+    missing += [path.stem for path in paths if not path.exists()]
+    if missing:
+        raise GarrisonError(f"{', '.join(missing)} has no key in {home / FOLDER}")
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise GarrisonError(f"{path} cannot be removed: {error.strerror}") from error
+    return paths
+
+
 class NodeKeys:
     """The public keys of all nodes.
 

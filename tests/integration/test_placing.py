@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.host import Host, hosting
@@ -31,7 +32,8 @@ plugin = "echo"
 type = "echo"
 resources = { GPU = 1 }
 """
-WAITS = "waits for node box, which has not reported in: start garrison node there"
+ABSENT = "has not reported in: start garrison node there"
+WAITS = f"waits for node box, which {ABSENT}"
 
 
 @contextlib.contextmanager
@@ -95,3 +97,24 @@ def test_services_are_placed_and_moved(host: Host) -> None:
         host.run("stop", "pinned", "model", "here")
     placed = [one["service"] for one in host.events("service.placed")]
     assert sorted(placed) == ["model", "pinned"]
+
+
+def test_a_node_whose_key_is_removed_is_disconnected(host: Host) -> None:
+    """All that it runs is ended at once, although its lease goes on; nothing starts there."""
+    host.run("node", "keys", "box")
+    with node(host):
+        host.run("start", "model")
+        pid = host.wait_for("model", "running")["pid"]
+        removed = host.run("node", "keys", "--remove", "box")
+        assert (removed.code, "removed " in removed.out) == (0, True)
+        until(lambda: host.events("node.removed"), what="it was noticed")
+        until(lambda: not Path(f"/proc/{pid}").exists(), what="its worker was ended")
+        until(lambda: host.status("model")["state"] == "queued", what="it waits")
+        assert host.status("model")["reason"].endswith(f"; node box {ABSENT}")
+        until(lambda: host.events("node.refused"), what="its next connection was refused")
+        again = host.run("node", "keys", "--remove", "box")
+        assert "box has no key in" in again.err
+        host.run("node", "keys", "box")
+        assert "box" in host.run("nodes").out
+        host.run("stop", "model")
+    assert host.events("node.fenced") == []

@@ -92,7 +92,7 @@ def join_cluster(machine: NodeMachine, host: Host, variables: Mapping[str, str])
         shutil.copy(plugin, key.parent)
     resources = json.dumps({"place": 1})
     words = [
-        *(f"--address={HEAD}:{PORT}", f"--node-ip-address={address_of(machine)}"),
+        *(f"--address={HEAD}:{PORT}", f"--node-ip-address={machine.address}"),
         *("--num-cpus=1", f"--resources={resources}", *SMALL),
     ]
     environ = {"PATH": os.environ["PATH"], "HOME": str(machine.folder), **variables}
@@ -111,12 +111,6 @@ def join_cluster(machine: NodeMachine, host: Host, variables: Mapping[str, str])
             return
         problem = done.stderr
     pytest.fail(problem.decode()[-3000:])
-
-
-def address_of(machine: NodeMachine) -> str:
-    """Return a machine's address."""
-    words = machine.run("ip", "-4", "-o", "addr", "show", "eth0").split()
-    return words[words.index("inet") + 1].partition("/")[0]
 
 
 def kill_raylet(machine: NodeMachine) -> None:

@@ -154,6 +154,8 @@ def _process(row: dict[str, Any]) -> str | None:
     age = row["beat_age_s"]
     beat = f", last beat {age:.1f} s ago" if age is not None else ""
     used = f"{size(row['rss_bytes'])}, {row['cpu_percent']:.0f}% of a processor"
+    if not row["rss_bytes"]:  # its node has not reported it yet
+        return f"{row['pid']} (generation {row['generation']}{beat})"
     if (seconds := row.get("cpu_seconds")) is not None:  # a former supervisor does not report it
         used += f", {seconds:.3g} s of it in all"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"

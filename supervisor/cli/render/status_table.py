@@ -159,13 +159,13 @@ def _state(row: dict[str, Any]) -> Cell:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    live = row["pid"] is not None
+    is_measured = row["pid"] is not None and bool(row["rss_bytes"])
     return (
         str(row["pid"] or "-"),
         span(row["uptime_s"]) if row["state"] == "running" else "-",
         str(row["restarts"]),
-        _memory(row) if live else "-",
-        f"{row['cpu_percent']:.0f}%" if live else "-",
+        _memory(row) if is_measured else "-",
+        f"{row['cpu_percent']:.0f}%" if is_measured else "-",
     )
 
 

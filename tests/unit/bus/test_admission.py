@@ -32,10 +32,14 @@ def test_a_node_connects_to_the_engine_socket_alone() -> None:
     admission = Admission(SECRET, 20.0)
     admission.nodes = {b"k" * 32: "box"}
 
-    assert admission.holder(ENGINE, CURVE, b"k" * 32) == "box"
+    holder = admission.holder(ENGINE, CURVE, b"k" * 32)
+    assert admission.node_of(holder) == "box"
     assert admission.holder(MEMBER, CURVE, b"k" * 32) == ""
     assert admission.holder(ENGINE, b"NULL", b"k" * 32) == ""
     assert admission.holder(b"", CURVE, b"k" * 32) == ""
+    admission.nodes = {b"n" * 32: "box"}  # another key
+    assert admission.node_of(holder) == ""
+    assert admission.node_of("") == admission.node_of("box") == ""
 
 
 def test_each_incarnation_has_another_key() -> None:

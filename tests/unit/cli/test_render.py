@@ -114,6 +114,18 @@ def test_tables_can_be_read_in_a_narrow_terminal(
     assert any("12:00:00" in line for line in letters)
 
 
+def test_what_was_not_measured_yet_is_no_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker on a node has used memory before its node has reported how much."""
+    facts = {"pid": 7, "cpu_percent": 0.0, "state": "running", "generation": 1, "beat_age_s": None}
+    head = {"pid": 1, "uptime_s": 1.0, "home": "/h", "version": "1", "upgrade_pending": False}
+    for rss, shown_as in ((0, ["-", "-"]), (5 << 20, ["5M", "0%"])):
+        one = row(**facts, rss_bytes=rss)
+        listed = [line.split() for line in status_table({"supervisor": head, "services": [one]})]
+        assert next(cells for cells in listed if "running" in cells)[-2:] == shown_as
+        detail = shown(capsys, status.service_detail(one, str))
+        assert any("5M" in line for line in detail) == bool(rss)
+
+
 def row(**facts: Any) -> dict[str, Any]:
     """Return a row of `status NAME`."""
     return {

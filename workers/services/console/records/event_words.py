@@ -58,6 +58,7 @@ ODD = frozenset(
         "node.lost",
         "node.leaving",
         "node.refused",
+        "node.removed",
         "platform.deaf",
         "config.rejected",
         "config.not_applied",
