@@ -20,6 +20,7 @@ PORT = 6379
 START = ("-m", "ray.scripts.scripts", "start", "--disable-usage-stats", "--num-cpus=1")
 SMALL = ("--object-store-memory=80000000", "--memory=500000000")
 START_S, ASK_S, END_S = 60.0, 240.0, 10.0
+TRIES = 3  # of a node to join; Ray gives up after 30 s
 
 
 class NamedActor:
@@ -80,12 +81,8 @@ async def named_actor(python: str, there: Site, node: str) -> AsyncIterator[Name
         )
         async with _ended(process):
             await _listening(own)
-            await asyncio.gather(
-                *(
-                    _join(python, one.prefix, one.address, environ)
-                    for one in there.machines.values()
-                )
-            )
+            for one in there.machines.values():  # Ray gives up a start that takes long
+                await _join(python, one.prefix, one.address, environ)
             first = there.machines[node].address
             words = (f"{OWN}:{PORT}", OWN, first, str(seen))
             program = await asyncio.create_subprocess_exec(
@@ -130,20 +127,19 @@ async def _join(
     python: str, prefix: tuple[str, ...], address: str, environ: dict[str, str]
 ) -> None:
     words = [f"--address={OWN}:{PORT}", f"--node-ip-address={address}", '--resources={"place":1}']
-    process = await asyncio.create_subprocess_exec(
-        *(*prefix, python, *START, *words, *SMALL),
-        env=environ,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(START_S):
-            _, problem = await process.communicate()
-    except TimeoutError:
-        raise PeerFailed(f"`ray start` on {address} did not end") from None
-    if process.returncode:
-        raise PeerFailed(f"`ray start` on {address}: {problem.decode()[-500:]}")
+    problem = b""
+    for _ in range(TRIES):
+        process = await asyncio.create_subprocess_exec(
+            *(*prefix, python, *START, *words, *SMALL),
+            env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, problem = await process.communicate()
+        if not process.returncode:
+            return
+    raise PeerFailed(f"`ray start` on {address}: {problem.decode()[-500:]}")
 
 
 @contextlib.asynccontextmanager

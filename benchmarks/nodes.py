@@ -8,10 +8,12 @@ on the same machines, with token authentication and Ray's own settings otherwise
 that is called from an actor of the head. Calls and kills are by turns; a machine that is lost or
 cut off is so for both at once. Nothing else should run. The parts, all without a PART:
 
-    calls      one after another, and 64 in flight; about 40 s
+    calls      one after another, and 64 in flight; with Ray about 40 s
     kills      SIGKILL of the process, to the next answer; about 20 s
     loss       a machine is lost, to the next answer; with Ray about 90 s
     partition  likewise cut off; how long two incarnations ran; with Ray up to 200 s
+
+Before them, 10 s for the host, and with Ray 20 to 60 s more; calls and kills share that.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,7 @@ LONG_S = 60.0
 SETTLE_S = 0.5  # after a kill, before the next
 QUIET_S = 5.0  # without a line, after which an incarnation has ended
 TWINS_S = 170.0  # for which a cut-off machine is watched
+KEEPING = ("calls", "kills")  # they leave the machines as they are
 PARTS = ("calls", "kills", "loss", "partition")
 OWN, RAY, HERE = "garrison, on a node", "Ray's named actor, on a node", "garrison, on this machine"
 
@@ -166,19 +169,20 @@ def twins(seen: Path) -> float:
     return sum(max(last - first, 0.0) for (_, last), (first, _) in pairs)
 
 
-async def measure(part: str, size: Size, python: str) -> None:
-    """Measure one part, on machines of its own."""
+async def measure(parts: Sequence[str], size: Size, python: str) -> None:
+    """Measure parts on the same machines."""
     async with site() as there:
         node, _ = await there.where()
         async with named_actor(python, there, node) as ray:
-            match part:
-                case "calls":
-                    rows = await measure_calls(size, there, ray)
-                case "kills":
-                    rows = await measure_kills(size, there, ray)
-                case _:
-                    rows = await measure_loss(there, ray, part == "partition")
-    print("\n".join(rows), flush=True)
+            for part in parts:
+                match part:
+                    case "calls":
+                        rows = await measure_calls(size, there, ray)
+                    case "kills":
+                        rows = await measure_kills(size, there, ray)
+                    case _:
+                        rows = await measure_loss(there, ray, part == "partition")
+                print("\n".join(rows), flush=True)
 
 
 def main() -> None:
@@ -192,9 +196,13 @@ def main() -> None:
     given = parser.parse_args()
     python = os.path.abspath(given.ray) if given.ray else ""  # noqa: PTH100 (a link stays one)
     print(machine.line(machine.describe()), flush=True)
-    for part in given.part or PARTS:
+    chosen = given.part or PARTS
+    together = [one for one in chosen if one in KEEPING]
+    for parts in [together, *([one] for one in chosen if one not in KEEPING)]:
+        if not parts:
+            continue
         try:
-            asyncio.run(measure(part, QUICK if given.quick else FULL, python))
+            asyncio.run(measure(parts, QUICK if given.quick else FULL, python))
         except PeerFailed as error:
             sys.exit(f"Ray has failed: {error}")
 
