@@ -1,4 +1,4 @@
-"""Fills the holes of the heap, so that processes forked from this one share more of its pages.
+"""Readies the heap for forks, so that forked processes share more of its pages.
 
 Imports free what they needed meanwhile, and leave holes between what stays. What a forked process
 allocates would fill these first, each in another page, which is then no longer shared. With the
@@ -8,14 +8,27 @@ bytes.
 
 import contextlib
 import ctypes
+import gc
 import itertools
+import sys
 
-POOL = 16 * 1024  # in which the interpreter keeps blocks of one size, up to `BLOCK_MOST`
+POOL, POOL_HEADER = 16 * 1024, 64  # where the interpreter keeps blocks of one size; header at most
 BLOCK_STEP, BLOCK_MOST = 16, 512
-FRESH_SHARE = 0.9  # of a pool that was filled without a gap: it had none, so no other has one
 BLOCKS_MOST = 20_000  # of one size: where blocks are kept in another way
 CHUNK_FIRST, CHUNK_LEAST = 1 << 20, 24  # of the C library
 CHUNKS_MOST = 20_000
+
+
+def settle() -> None:
+    """Drop what a forked process would replace here and there, then fill the holes.
+
+    The interpreter's free lists go with the collection. Until 3.12 each entry of its cache of
+    attributes counts as a user of a name: a lookup that replaces one writes to that name, too.
+    """
+    gc.collect()
+    if sys.version_info < (3, 12):
+        sys._clear_type_cache()
+    fill_holes()
 
 
 def fill_holes() -> None:
@@ -30,13 +43,13 @@ def _fill_pools() -> None:
     allocate = ctypes.pythonapi.PyObject_Malloc
     allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     for size in range(BLOCK_STEP, BLOCK_MOST + 1, BLOCK_STEP):
-        fresh = FRESH_SHARE * POOL / size
+        whole = (POOL - POOL_HEADER) // size  # filled without a gap: no other pool has one left
         pool = run = 0
         for _ in range(BLOCKS_MOST):
             found = (allocate(size) or 0) // POOL
             run = run + 1 if found == pool else 1
             pool = found
-            if run >= fresh:
+            if run >= whole:
                 break
 
 

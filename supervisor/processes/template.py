@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from multiprocess.context import ForkProcess
 
-from garrison.ipc.system import heap, process_tree
+from garrison.ipc.system import heap, immortal, process_tree
 
 from . import cgroups
 from .fork import close_descriptors
@@ -102,7 +102,8 @@ def _run(connection: socket.socket, keep: set[int], prepare: Task, target: Targe
     close_descriptors(keep | {connection.fileno(), 0, 1, 2})
     process_tree.set_name(NAME)
     prepare()
-    heap.fill_holes()
+    immortal.make_immortal()
+    heap.settle()
     gc.freeze()
     with contextlib.suppress(OSError):
         while _serve(connection, target):

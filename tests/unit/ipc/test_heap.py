@@ -1,7 +1,9 @@
-"""The holes of the heap are filled: what is allocated next lies side by side."""
+"""The heap is ready for forks: what is allocated next lies side by side, no old name is written."""
 
 import subprocess
 import sys
+
+import pytest
 
 PROGRAM = """
 import random
@@ -20,13 +22,39 @@ before = pages()
 heap.fill_holes()
 print(before, pages())
 """
+NAMES = """
+import sys
+from garrison.ipc.system import heap
+
+class Example:
+    an_attribute_of_this_test = 1
+
+name = sys.intern("an_attribute_of_this_test")
+before = sys.getrefcount(name)
+Example.an_attribute_of_this_test
+found = sys.getrefcount(name)
+heap.settle()
+print(before, found, sys.getrefcount(name))
+"""
 APART = 4  # times as many pages as side by side
+
+
+def numbers(program: str) -> list[int]:
+    """Return what a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
 
 
 def test_new_objects_share_few_pages() -> None:
     """Without it each of them fills a hole, in a page that other processes share."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
-    )
-    before, after = map(int, done.stdout.split())
+    before, after = numbers(PROGRAM)
     assert before > APART * after
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="names are not counted there")
+def test_cached_attributes_use_no_names() -> None:
+    """The cache is empty: an attribute that takes the place of another writes to no old name."""
+    before, cached, after = numbers(NAMES)
+    assert after == before < cached
