@@ -60,7 +60,10 @@ class StartScheduler:
         return extend(service.child, service.child.deadline + by) if by else None
 
     def note(self, service: Service, before: Child, event: Event) -> None:
-        """Take the end of a start, whose next tries may need fewer at the same time."""
+        """Take a step of a start; after one that was too long, fewer start at the same time."""
+        plain = service.spec.plain
+        if service.state is State.STARTING and plain.command and not plain.ready:
+            service.current.slot.give_up()
         if before.state in STARTING and service.state is State.RUNNING:
             self._limit.succeeded()
         late = event is Event.DEADLINE and service.child.why is StopReason.START_TIMEOUT

@@ -1,8 +1,9 @@
 """Start slots: how many services start at the same time, and which starts count. Pure.
 
 A start counts while it uses the processor, or would if one were free. One that only waits, for a
-network or another process, gives its slot up, and has it again as soon as it computes. Times are
-monotonic seconds.
+network or another process, gives its slot up, and has it again as soon as it computes. A plain
+command without `ready` gives it up when it is run: nothing says how long its own start takes. Times
+are monotonic seconds.
 """
 
 from dataclasses import dataclass
@@ -32,11 +33,16 @@ class StartSlot:
     last: StartWork | None = None
     idle_looks: int = 0
     put_off_s: float = 0.0  # already added to its deadline
+    given_up: bool = False  # for good, whatever it does
 
     @property
     def counts(self) -> bool:
         """Return whether the start occupies a slot."""
-        return self.idle_looks < IDLE_LOOKS
+        return self.idle_looks < IDLE_LOOKS and not self.given_up
+
+    def give_up(self) -> None:
+        """Count it no longer, whatever it does."""
+        self.given_up = True
 
     def look(self, work: StartWork | None) -> None:
         """Take a measurement; None: the process cannot be measured, so its start counts."""
@@ -49,7 +55,7 @@ class StartSlot:
 
     def is_due(self, now: float) -> bool:
         """Return whether to measure it again."""
-        return self.last is None or now >= self.last.at + LOOK_S
+        return not self.given_up and (self.last is None or now >= self.last.at + LOOK_S)
 
     def put_off_by(self, work: StartWork | None) -> float:
         """Return the seconds that its deadline moves, because it waited for a processor so long."""
