@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from garrison.workers.services.mailbox import schema
+from garrison.workers.services.mailbox import checksums, schema
 from garrison.workers.services.mailbox.checksums import Message
 from garrison.workers.services.mailbox.file import open_database
-from garrison.workers.services.mailbox.insertion import Insertion
+from garrison.workers.services.mailbox.insertion import SIZES, Insertion, insert_all
 from garrison.workers.services.mailbox.store import Store
 from garrison.workers.sqlite.writer import JoiningOperation, is_statement_error, run_transaction
 
@@ -45,11 +45,31 @@ def test_together_is_as_one_after_the_other(tmp_path: Path, seed: int) -> None:
     seqs = itertools.count(1).__next__, itertools.count(1).__next__
     for batch in batches:
         one = [schema.insert(alone.cursor(), message, seqs[0]()) for message in batch]
-        all_of_them = schema.insert_all(together.cursor(), batch, seqs[1])
+        all_of_them = insert_all(together.cursor(), batch, seqs[1])
         assert [(id_, seq > 0) for id_, seq in one] == [(id_, seq > 0) for id_, seq in all_of_them]
         stored = dict(together.execute("SELECT id, seq FROM letters").fetchall())
         assert all(stored[id_] == seq for id_, seq in all_of_them if seq)
     assert rows(alone) == rows(together)
+    alone.close()
+    together.close()
+
+
+@pytest.mark.parametrize("count", [2, 3, SIZES[0] - 1, SIZES[0], 3 * SIZES[0] + 7])
+def test_rows_of_one_statement_are_as_those_of_their_own(tmp_path: Path, count: int) -> None:
+    """Every column of every row is the same, and fits its checksum."""
+    alone, together = (open_database(tmp_path / name, MAX_BYTES) for name in ("a.db", "t.db"))
+    messages = [posted(n, None) for n in range(count)]
+    for n, one in enumerate(messages):
+        one.lane, one.expires_at, one.trace = f"lane {n % 3}", float(n), "t" * (n % 2)
+    seqs = itertools.count(1).__next__, itertools.count(1).__next__
+    for one in messages:
+        schema.insert(alone.cursor(), one, seqs[0]())
+    insert_all(together.cursor(), messages, seqs[1])
+    for query in (f"SELECT {schema.READ} FROM letters ORDER BY seq", "SELECT * FROM traces"):
+        found = together.execute(query).fetchall()
+        assert found == alone.execute(query).fetchall()
+    read = together.execute(f"SELECT {schema.READ} FROM letters ORDER BY seq")
+    assert [checksums.message(row).id for row in read] == [one.id for one in messages]
     alone.close()
     together.close()
 
@@ -59,8 +79,8 @@ def test_a_commit_that_is_run_again_stores_nothing_twice(tmp_path: Path) -> None
     db = open_database(tmp_path / "mailbox.db", MAX_BYTES)
     next_seq = itertools.count(1).__next__
     messages = [posted(n, "k" if n == 2 else None) for n in range(4)]
-    first = schema.insert_all(db.cursor(), messages, next_seq)
-    assert schema.insert_all(db.cursor(), messages, next_seq) == first
+    first = insert_all(db.cursor(), messages, next_seq)
+    assert insert_all(db.cursor(), messages, next_seq) == first
     assert db.execute("SELECT count(*) FROM letters").fetchone() == (4,)
     db.close()
 

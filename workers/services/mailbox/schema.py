@@ -6,7 +6,7 @@ sets it aside.
 """
 
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import msgspec
@@ -142,31 +142,6 @@ def insert(cursor: sqlite3.Cursor, message: Message, seq: int) -> tuple[str, int
     return message.id, seq
 
 
-def insert_all(
-    cursor: sqlite3.Cursor, messages: Sequence[Message], next_seq: Callable[[], int]
-) -> list[tuple[str, int]]:
-    """Store messages as `insert` does, one after the other, in two statements for all of them."""
-    known: dict[str, str] = {}  # ids of messages whose key was there → the first id
-    if keyed := [one for one in messages if one.key is not None]:
-        rows = [(one.key, one.id, None, None) for one in keyed]
-        cursor.executemany(INSERT_KEY, [(*row, checksums.of_key(row)) for row in rows])
-        if cursor.rowcount < len(keyed):
-            for one in keyed:
-                found = get_key(cursor, str(one.key))
-                if found is not None and found[0] != one.id:
-                    known[one.id] = found[0]
-    new = [one for one in messages if one.id not in known]
-    for one in new:
-        one.seq = next_seq()
-    cursor.executemany(INSERT, [_row(one) for one in new])
-    if cursor.rowcount < len(new):  # a commit whose outcome was unknown is run again
-        for one in new:
-            row = cursor.execute("SELECT seq FROM letters WHERE id = ?", (one.id,)).fetchone()
-            one.seq = int(row[0]) if row else 0
-    _insert_traces(cursor, (one for one in new if one.seq))
-    return [(known[one.id], 0) if one.id in known else (one.id, one.seq) for one in messages]
-
-
 def insert_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> bool:
     """Store a key; False if it is there already."""
     cursor.execute(INSERT_KEY, (*row, checksums.of_key(row)))
@@ -178,7 +153,7 @@ def insert_as_is(cursor: sqlite3.Cursor, message: Message) -> bool:
     cursor.execute(INSERT, _row(message))
     is_new = cursor.rowcount > 0
     if is_new:
-        _insert_traces(cursor, [message])
+        insert_traces(cursor, [message])
     return is_new
 
 
@@ -188,7 +163,7 @@ def _row(message: Message) -> tuple[Any, ...]:
     return (*row, body, checksums.of_header(row, body))
 
 
-def _insert_traces(cursor: sqlite3.Cursor, messages: Iterable[Message]) -> None:
+def insert_traces(cursor: sqlite3.Cursor, messages: Iterable[Message]) -> None:
     """Store the traces of messages that have one."""
     if rows := [(one.id, one.trace) for one in messages if one.trace]:
         cursor.executemany("INSERT OR REPLACE INTO traces VALUES (?, ?)", rows)
@@ -205,9 +180,11 @@ def with_trace(cursor: sqlite3.Cursor, message: Message) -> Message:
 def acknowledge(cursor: sqlite3.Cursor, message: Message, result: bytes, now: float) -> None:
     """Delete a message that was handled; its key keeps the result."""
     cursor.execute("DELETE FROM letters WHERE seq = ?", (message.seq,))
-    cursor.execute("DELETE FROM traces WHERE id = ?", (message.id,))
-    # Its row was damaged after it had been read: it was delivered all the same.
-    cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
+    if not cursor.rowcount:
+        # Its row was damaged after it had been read: it was delivered all the same.
+        cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
+    if message.trace:
+        cursor.execute("DELETE FROM traces WHERE id = ?", (message.id,))
     if message.key is not None:
         set_key(cursor, (message.key, message.id, now, result or None))
 
