@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from .calls import Calls
 from .directory import Directory
 from .errors import CallError
 from .messages import LONGEST_TIMEOUT, Entry, Value
+
+if TYPE_CHECKING:
+    from .joined_posts import JoinedPosts, Post
 
 Decode = Callable[[Any], Any]
 
@@ -66,6 +69,7 @@ class Caller(Protocol):
     thread: int
     now: Callable[[], float]
     calls: Calls
+    posts: "JoinedPosts"
     directory: Directory
     proxies: "WeakValueDictionary[int, Any]"
 
@@ -88,8 +92,13 @@ class Caller(Protocol):
         decode: Decode,
         future: "asyncio.Future[Any]",
         idempotent: bool = False,
-    ) -> None:
-        """Start a call; a future takes its outcome."""
+    ) -> int:
+        """Start a call; a future takes its outcome. Return its id; 0 if it was refused."""
+        ...
+
+    def new_post(self, request: Any, size: int, keyed: bool) -> "Post | None":
+        """Return a post with its deadline; None if it is to be a call of its own."""
+        ...
 
     def stream(
         self,

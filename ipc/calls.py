@@ -192,6 +192,28 @@ class Calls:
             self._send_waiting(peer, now)
         return self.next_deadline
 
+    def sends_now(self, name: str) -> bool:
+        """Return True if a call to a service, unless it is large, would be sent at once."""
+        peer = self._peers.get(name)
+        return (
+            peer is not None
+            and (peer.takes and peer.open and not peer.waiting)
+            and peer.calls < self.window
+        )
+
+    def replace_args(self, call_id: int, args: Callable[[], Value]) -> bool:
+        """Replace the arguments of a call by fewer, if it waits; return False if it does not."""
+        call = self._calls.get(call_id)
+        if call is None or call.to:
+            return False
+        call.args = args()
+        return True
+
+    def timeout_error(self, call_id: int) -> CallError | None:
+        """Return the error of a call if its deadline were now; None if it has ended."""
+        call = self._calls.get(call_id)
+        return None if call is None else self._timeout_error(call)
+
     def posted(self, call_id: int, batch: int) -> None:
         """Note in which batch to its incarnation a call was sent."""
         call = self._calls.get(call_id)

@@ -9,19 +9,21 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from . import mail, watching
-from .call_context import DEADLINE
+from .call_context import CHAIN, DEADLINE
 from .call_preparation import prepared
 from .caller import Decode, ItemSink, bounded_seconds
 from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import CallError, OrderFailed, ServiceUnavailable
+from .joined_posts import JoinedPosts, Post
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import Entry, State, Token, Value
+from .messages import CHAIN_MOST, Entry, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .requests import REQUEST_S
 from .session import Session
@@ -53,6 +55,7 @@ class Client:
         self.now = self.session.now
         self.directory = self.session.directory
         self.calls = self.session.calls
+        self.posts = JoinedPosts(self.calls, self.call, self.now)
         self.proxies: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.session.on_listing = self._forget_methods
         self.make_proxy: Callable[[Client, Entry, type | None], Any] = _plain_proxy
@@ -213,6 +216,19 @@ class Client:
         """
         return await mail.post(self, service, method, args, kwargs, key, expires, lane)
 
+    def new_post(self, request: mail.PostRequest, size: int, keyed: bool) -> Post | None:
+        """Return a post with its deadline; None if it is to be a call of its own: where traces are
+        on, a call is a part of its caller's trace."""
+        chain, now, timeout = CHAIN.get(), self.now(), self.session.limits.timeout
+        if self.calls.producer is not None or len(chain) >= CHAIN_MOST:
+            return None
+        deadline, outer = now + timeout, DEADLINE.get()
+        if outer < deadline:
+            deadline, timeout = outer, max(outer - now, 0.001)
+        future: asyncio.Future[str] = self.loop.create_future()
+        behind = chain, copy_context(), future
+        return Post(request, size, keyed, deadline, timeout, *behind)
+
     def generation_of(self, name: str) -> int:
         """Return the generation of the incarnation that accepts calls; 0: none does."""
         entry = self.directory.get(name)
@@ -239,8 +255,11 @@ class Client:
         decode: Decode,
         future: asyncio.Future[Any],
         idempotent: bool = False,
-    ) -> None:
-        """Start a call; a future receives its outcome. Cancelling the future cancels the call."""
+    ) -> int:
+        """Start a call; a future receives its outcome. Cancelling the future cancels the call.
+
+        Return the call's id; 0 if it was refused.
+        """
 
         def settle(outcome: Value | CallError) -> None:
             if future.done():
@@ -256,7 +275,7 @@ class Client:
         now = self.now()
         call = prepared(self.session, name, method, args, kwargs, timeout, settle, now)
         if call is None:
-            return
+            return 0
         call.idempotent = idempotent
         call_id = call.id
         self.calls.start(call, now)
@@ -266,6 +285,7 @@ class Client:
             )
             if call.deadline < self.session.deadlines.due_at:
                 self.session.deadlines.schedule()
+        return call_id
 
     async def call_method(
         self,

@@ -1,5 +1,6 @@
 """Posted messages, which outlast their sender: what travels, and how a client posts."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from msgspec import Raw
 from . import values
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .frames import joined
+from .joined_posts import POST
 from .messages import EMPTY_MAP, LONGEST_TIMEOUT, TRACE_MOST, Call, Entry
 from .tracing import TRACE, Sending
 
@@ -142,7 +144,7 @@ async def post(
         request = PostRequest(
             *(entry.name, method, *encoded, key, expires, client.name, lane), sent.trace
         )
-        message_id: str = await ask_mailbox(client, "post", request, str, key is not None)
+        message_id = await _store(client, request, size, key is not None)
         sent.message_id = message_id
     return message_id
 
@@ -167,10 +169,10 @@ def sending(client: "Caller", service: str, method: str) -> AbstractContextManag
 
 def check_postable(entry: Entry, method: str) -> None:
     """Raise InvalidCall if a message to that method could never be delivered."""
-    known = {info.name: info for info in entry.manifest.methods}
-    if method not in known:
+    info = next((info for info in entry.manifest.methods if info.name == method), None)
+    if info is None:
         raise InvalidCall(entry.name, method, entry.manifest.why_not(method))
-    if known[method].stream:
+    if info.stream:
         raise InvalidCall(entry.name, method, "a stream cannot be posted")
 
 
@@ -207,16 +209,48 @@ async def ask_mailbox(
         Overloaded: The mailbox is full.
         CallError: The call failed.
     """
-    mailbox = client.entry_of(MAILBOX)
-    if mailbox is None:
-        detail = f"not configured: add [plugins.{MAILBOX}] to the config"
-        raise ServiceUnavailable(MAILBOX, method, detail)
+    mailbox = _mailbox(client, method)
     decode: Any = msgspec.msgpack.Decoder(result).decode
     future = client.loop.create_future()
     client.call(mailbox.name, method, (request,), {}, None, decode, future, idempotent)
     try:
         return await future
     except RemoteError as error:
-        if error.type_name != "MailboxFull":
+        if not _is_full(error):
             raise
-        raise Overloaded(mailbox.name, method, error.detail.partition(": ")[2]) from error
+        raise _overloaded(error, mailbox.name, method) from error
+
+
+async def _store(client: "Caller", request: PostRequest, size: int, keyed: bool) -> str:
+    """Have the mailbox store a message, with others of this turn; return its id."""
+    mailbox = _mailbox(client, POST)
+    post = client.new_post(request, size, keyed)
+    if post is None:
+        message_id: str = await ask_mailbox(client, POST, request, str, keyed)
+        return message_id
+    client.posts.add(mailbox, post)
+    try:
+        return await post.future
+    except asyncio.CancelledError:
+        client.posts.withdraw(post)
+        raise
+    except RemoteError as error:
+        if not _is_full(error):
+            raise
+        raise _overloaded(error, mailbox.name, POST) from error
+
+
+def _mailbox(client: "Caller", method: str) -> Entry:
+    mailbox = client.entry_of(MAILBOX)
+    if mailbox is None:
+        detail = f"not configured: add [plugins.{MAILBOX}] to the config"
+        raise ServiceUnavailable(MAILBOX, method, detail)
+    return mailbox
+
+
+def _is_full(error: RemoteError) -> bool:
+    return error.type_name == "MailboxFull"
+
+
+def _overloaded(error: RemoteError, mailbox: str, method: str) -> Overloaded:
+    return Overloaded(mailbox, method, error.detail.partition(": ")[2])

@@ -13,7 +13,7 @@ from tests.chaos.test_mailbox_disk import config, mounted, needs_root
 from tests.support.host import LONG_GRACE, Hosting, found
 from tests.support.waiting import eventually
 
-from garrison.ipc import Client, InvalidCall, Overloaded
+from garrison.ipc import CallError, Client, InvalidCall, Overloaded
 from garrison.ipc.mail import AROUND
 
 SMALL = "[host]\nmax_message = 1048576\n"
@@ -158,3 +158,45 @@ async def _ring(client: Client, count: int) -> None:
     for number in range(count):
         await client.emit_event("rung", number, durable=True)
         await asyncio.sleep(0.005)  # some in each incarnation
+
+
+async def test_posts_that_travel_together_are_kept_over_kills_of_the_mailbox(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """With a key each is one message, repeated by itself; without one, what was acknowledged is
+    delivered."""
+    running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
+    async with running.connect() as client:
+
+        async def keyed(number: int) -> str:
+            while True:
+                with contextlib.suppress(CallError):
+                    return await client.post("receiver", "take", number, key=str(number))
+                await asyncio.sleep(0.01)
+
+        async def plain(number: int) -> str:
+            with contextlib.suppress(CallError):
+                return await client.post("receiver", "take", number)
+            return ""
+
+        acknowledged: dict[int, str] = {}
+        for start in range(0, 1_000, 100):
+            block = range(start, start + 100)
+            posting = asyncio.gather(*(plain(n) if n % 2 else keyed(n) for n in block))
+            await asyncio.sleep(0)
+            if start % 300 == 0:
+                pid = await asyncio.to_thread(running.kill, "mailbox")
+                running.ask("reset", "mailbox")
+                await asyncio.to_thread(running.until_reborn, "mailbox", pid)
+            acknowledged |= dict(zip(block, await posting, strict=True))
+        await empty(client)
+
+    delivered: dict[int, set[str]] = {}
+    for number, message_id, _ in noted(tmp_path):
+        delivered.setdefault(number, set()).add(message_id)
+    for number, message_id in acknowledged.items():
+        if number % 2 == 0:
+            assert delivered[number] == {message_id}
+        elif message_id:
+            assert message_id in delivered[number]
+    assert sum(bool(message_id) for message_id in acknowledged.values()) > 700

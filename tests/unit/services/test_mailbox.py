@@ -103,6 +103,32 @@ async def test_a_post_whose_poster_leaves_meanwhile_is_delivered_in_its_place(
         await taken(receiver, list(range(7)))
 
 
+async def test_posts_that_came_together_are_delivered_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its id; a key that was there, or comes twice, has the id of its first message."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        first = await service.post(post(0, key="a"))
+        posts = [post(1), post(2, key="b"), post(3, key="a"), post(4, key="b"), post(5)]
+        ids = await service.post_all(posts)
+        assert (ids[2], ids[3]) == (first, ids[1])
+        assert len({first, *ids}) == 4
+        assert await service.post_all([]) == []
+        await taken(receiver, [0, 1, 2, 5])
+
+
+async def test_posts_that_came_together_are_rejected_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is on disk if there is no room for all of them."""
+    async with mailbox(tmp_path, monkeypatch, max_bytes=1 << 20) as (service, receiver):
+        await service.post(post(0))
+        with pytest.raises(MailboxFull):
+            await service.post_all([post(n, "x" * 400_000) for n in range(1, 4)])
+        await service.post(post(4))
+        await taken(receiver, [0, 4])
+
+
 async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

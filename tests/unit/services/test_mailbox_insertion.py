@@ -88,11 +88,11 @@ def test_a_commit_that_is_run_again_stores_nothing_twice(tmp_path: Path) -> None
 def test_posts_of_one_commit_and_others_between_them(tmp_path: Path) -> None:
     """Results come in the order of the operations."""
     store = Store(tmp_path / "mailbox.db", MAX_BYTES)
-    operations = [Insertion(posted(n, None), store.next_seq) for n in range(6)]
+    operations = [Insertion([posted(n, None)], store.next_seq) for n in range(6)]
     outcomes = store._transaction([*operations[:3], schema.last_seq, *operations[3:]])
     ids = [f"{n:04}" for n in range(6)]
-    assert [one[0] for one in (*outcomes[:3], *outcomes[4:])] == ids
-    assert outcomes[3] == outcomes[2][1]
+    assert [one[0][0] for one in (*outcomes[:3], *outcomes[4:])] == ids
+    assert outcomes[3] == outcomes[2][0][1]
     store._db.close()
 
 

@@ -127,8 +127,28 @@ class MailboxService(Service):
         Raises:
             MailboxFull: There is no room.
         """
+        (message_id,) = await self.post_all([post])
+        return message_id
+
+    async def post_all(self, posts: list[PostRequest]) -> list[str]:
+        """Store messages in their order, all of them or none; return their ids as `post` does.
+
+        Raises:
+            MailboxFull: There is no room.
+        """
         now = self.clock.now()
-        message = Message(
+        messages = [self._message(post, now) for post in posts]
+        stored = await self.store.execute(
+            Insertion(messages, self.store.next_seq),
+            sum(message.size for message in messages),
+            lambda stored: self.dispatcher.add(
+                (message, seq) for message, (_, seq) in zip(messages, stored, strict=True)
+            ),
+        )
+        return [message_id for message_id, _ in stored]
+
+    def _message(self, post: PostRequest, now: float) -> Message:
+        return Message(
             id=self._new_id(),
             receiver=self.runtime.client.directory.current_name(post.service),
             method=post.method,
@@ -141,12 +161,6 @@ class MailboxService(Service):
             lane=post.lane or None,
             trace=post.trace[:TRACE_MOST],
         )
-        message_id, _ = await self.store.execute(
-            Insertion(message, self.store.next_seq),
-            message.size,
-            lambda stored: self.dispatcher.add([(message, stored[1])]),
-        )
-        return message_id
 
     async def post_event(self, event: EventPost) -> int:
         """Post an event to every service that ever subscribed to it; return how many.

@@ -5,6 +5,7 @@ A statement with many rows is one step of SQLite, during which the event loop's 
 """
 
 import functools
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,29 +28,30 @@ _ROW = f"({', '.join('?' * 13)})"
 
 
 class Insertion(JoiningOperation):
-    """Stores one message; its result is that of `schema.insert`.
+    """Stores messages; its result has, of each, that of `schema.insert`.
 
     Args:
-        message: The message, as it was posted; its seq is set.
+        messages: The messages, as they were posted; their seqs are set.
         next_seq: Returns the next seq.
     """
 
-    __slots__ = ("_message", "_next_seq")
+    __slots__ = ("_messages", "_next_seq")
 
-    def __init__(self, message: Message, next_seq: Callable[[], int]) -> None:
-        self._message, self._next_seq = message, next_seq
+    def __init__(self, messages: Sequence[Message], next_seq: Callable[[], int]) -> None:
+        self._messages, self._next_seq = messages, next_seq
 
-    def __call__(self, cursor: sqlite3.Cursor) -> tuple[str, int]:
-        """Store it alone."""
-        return schema.insert(cursor, self._message, self._next_seq())
+    def __call__(self, cursor: sqlite3.Cursor) -> list[tuple[str, int]]:
+        """Store them."""
+        return insert_all(cursor, self._messages, self._next_seq)
 
     @classmethod
     def run_together(
         cls, cursor: sqlite3.Cursor, operations: Sequence["Insertion"]
-    ) -> list[tuple[str, int]]:
-        """Store several."""
-        messages = [one._message for one in operations]
-        return insert_all(cursor, messages, operations[0]._next_seq)
+    ) -> list[list[tuple[str, int]]]:
+        """Store the messages of several."""
+        messages = [message for one in operations for message in one._messages]
+        found = iter(insert_all(cursor, messages, operations[0]._next_seq))
+        return [list(itertools.islice(found, len(one._messages))) for one in operations]
 
 
 def insert_all(
