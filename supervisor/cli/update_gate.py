@@ -30,10 +30,11 @@ def check_link(home: Path, name: str) -> None:
 async def _until_received(home: Path, name: str) -> str:
     until, problem = time.monotonic() + LINK_S, ""
     while True:
+        left = max(until - time.monotonic(), LOOK_S)
         try:
             async with connect(home) as client:
                 found: dict[str, Any] = await client.call_method(
-                    name, METHOD, (), dict[str, Any], LINK_S
+                    name, METHOD, (), dict[str, Any], left
                 )
             problem = found["disconnected"] or found["deaf"] or ""
             if not problem and (found["last_alive_s"] is not None or not found["has_probe"]):
@@ -43,6 +44,6 @@ async def _until_received(home: Path, name: str) -> str:
             problem = problem or "its probe has seen no traffic"
         except GarrisonError as error:
             problem = str(error)
-        if time.monotonic() >= until:
-            return problem
+        if time.monotonic() + LOOK_S >= until:
+            return problem  # the next look would come too late
         await asyncio.sleep(LOOK_S)

@@ -9,6 +9,9 @@ from tests.support.host import Host, hosting
 from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
 
+from garrison.supervisor.cli import update_gate
+from garrison.supervisor.cli.update_gate import LinkProblem
+
 pytestmark = pytest.mark.external
 
 PLATFORM = "fakeplatform"
@@ -163,3 +166,25 @@ def test_a_platform_that_does_not_run_cannot_be_probed(host: Host) -> None:
     host.ask("start", PLATFORM)
 
     assert (ran.code, f"{PLATFORM} is stopped" in ran.err) == (3, True)
+
+
+def test_an_update_goes_on_once_a_platform_receives(
+    host: Host, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that runs is not enough: its probe has to see traffic, or it is put back."""
+    monkeypatch.setattr(update_gate, "LINK_S", 20.0)
+    fake.fault("channels", "fail")  # the first look is deaf, the next one is not
+    update_gate.check_link(host.home, PLATFORM)
+    host.run("call", PLATFORM, "lose", "the session is over")
+    with pytest.raises(LinkProblem, match=r"runs and does not receive: the session is over"):
+        update_gate.check_link(host.home, PLATFORM)
+    host.run("call", PLATFORM, "lose", "")
+
+    monkeypatch.setattr(update_gate, "LOOK_S", 30.0)  # so there is one look
+    fake.fault("channels", "fail")
+    with pytest.raises(LinkProblem, match=r"runs and does not receive: by a fault"):
+        update_gate.check_link(host.home, PLATFORM)
+    host.ask("stop", PLATFORM)
+    with pytest.raises(LinkProblem, match=PLATFORM):
+        update_gate.check_link(host.home, PLATFORM)
+    host.ask("start", PLATFORM)
