@@ -2,26 +2,118 @@
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .host import Host
-from .machines import NodeMachine
+from .host import Host, hosting
+from .machines import NodeMachine, machines
+from .proc import children
 from .waiting import until
 
 HEAD, PORT = "10.77.0.1", 6379
 START_S = 120.0  # for a part of the cluster
 TRIES = 3  # Ray gives up a start after 30 s, which a loaded machine may need
-RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats")
+LONG_S = 120.0
+PROGRAM = (sys.executable, "-m", "ray.scripts.scripts")
+RAY = (*PROGRAM, "start", "--disable-usage-stats")
 SMALL = ("--object-store-memory=80000000", "--memory=500000000")
+
+
+CONFIG = """
+[host]
+orphan_grace = 5.0
+[engine]
+kind = "ray"
+address = "10.77.0.1:6379"
+listen = "10.77.0.1:0"
+lease = 6.0
+[plugins.twin]
+[services.twin]
+resources = { place = 1 }
+env = { TWIN_FILE = "%s" }
+"""
+
+
+@dataclass
+class Cluster:
+    """A host whose nodes are machines of a Ray cluster."""
+
+    host: Host
+    nodes: dict[str, NodeMachine]
+    witness: Path
+    folder: Path
+    token: dict[str, str]
+    head: contextlib.ExitStack
+
+    def start_head(self) -> None:
+        """Start the head of Ray's cluster."""
+        self.head.enter_context(ray_head(self.host, self.folder, self.token))
+
+    def join(self, name: str) -> None:
+        """Make a machine a part of Ray's cluster, again if it was one."""
+        leave_cluster(self.nodes[name])
+        join_cluster(self.nodes[name], self.host, self.token)
+
+    def row(self) -> dict[str, Any]:
+        """Return the service's row."""
+        return self.host.status("twin")
+
+    def runs_on(self, *names: str) -> bool:
+        """Return whether the service runs on one of these nodes."""
+        row = self.row()
+        return row["state"] == "running" and row["node"] in names
+
+    def placer(self) -> int:
+        """Return the pid of the program that speaks to Ray."""
+        (pid,) = [
+            pid
+            for pid in children(int(self.host.head()["pid"]))  # type: ignore[index]
+            if b"ray_placer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return pid
+
+    def assert_one_at_a_time(self) -> None:
+        """Fail if two incarnations have run at one time."""
+        found: dict[str, tuple[float, float]] = {}
+        for line in self.witness.read_text().splitlines():
+            mark, _, at = line.partition(" ")
+            found[mark] = found.get(mark, (float(at), 0.0))[0], float(at)
+        for (_, last), (first, _) in itertools.pairwise(sorted(found.values())):
+            assert last < first
+
+
+@contextlib.contextmanager
+def ray_cluster() -> Iterator[Cluster]:
+    """Run a host, and a Ray cluster of its machine and two nodes."""
+    need_ray()
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as name:
+        folder = Path(name)
+        witness, token = folder / "twin", token_of(folder)
+        witness.touch()
+        names = ["left", "right"]
+        with (
+            hosting(CONFIG % witness, ["twin"], env=token, up=False, forked=False) as host,
+            machines(host, names, start=False) as made,
+            contextlib.ExitStack() as head,
+        ):
+            nodes = dict(zip(names, made, strict=True))
+            cluster = Cluster(host, nodes, witness, folder, token, head)
+            cluster.start_head()
+            for one in made:
+                join_cluster(one, host, token)
+            yield cluster
 
 
 def need_ray() -> None:
@@ -111,6 +203,18 @@ def join_cluster(machine: NodeMachine, host: Host, variables: Mapping[str, str])
             return
         problem = done.stderr
     pytest.fail(problem.decode()[-3000:])
+
+
+def leave_cluster(machine: NodeMachine) -> None:
+    """End what Ray runs on a machine; it sees that machine's processes alone."""
+    subprocess.run(
+        [*machine.prefix, *PROGRAM, "stop", "--force"],
+        env={"PATH": os.environ["PATH"], "HOME": str(machine.folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=START_S,
+        check=False,
+    )
 
 
 def kill_raylet(machine: NodeMachine) -> None:
