@@ -90,6 +90,7 @@ async def named_actor(python: str, there: Site, node: str) -> AsyncIterator[Name
                 env=environ,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
             async with ended_after(program):

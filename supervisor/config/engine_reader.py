@@ -7,7 +7,16 @@ from typing import Any
 
 from . import values
 from .amount import parse_amount
-from .engine_spec import ANY, LEASE_S, SUPERVISOR, EngineKind, EngineSpec, NodeSpec
+from .engine_spec import (
+    ANY,
+    JOIN_S,
+    LEASE_S,
+    RAY_JOIN_S,
+    SUPERVISOR,
+    EngineKind,
+    EngineSpec,
+    NodeSpec,
+)
 from .values import ConfigValueError, Reader, any_table, at_path, wrong_type
 
 RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
@@ -146,7 +155,9 @@ def engine_spec(keys: dict[str, Any], orphan_grace: float) -> EngineSpec:
     Raises:
         ConfigValueError: Two keys do not fit.
     """
-    spec = EngineSpec(**{"lease": max(LEASE_S, orphan_grace), **keys})
+    join_wait = RAY_JOIN_S if keys.get("kind") is EngineKind.RAY else JOIN_S
+    defaults = {"lease": max(LEASE_S, orphan_grace), "join_wait": join_wait}
+    spec = EngineSpec(**{**defaults, **keys})
     if spec.lease < orphan_grace:
         raise ConfigValueError(
             f"expected {orphan_grace:g} s at least, as `[host] orphan_grace`: services on nodes "

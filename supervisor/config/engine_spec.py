@@ -13,6 +13,7 @@ from .keys import Key, KeyGroup, duration
 SUPERVISOR = "supervisor"  # the supervisor's own machine, as a node
 ANY = "any"  # in place of a node's NAME
 LEASE_S = 10.0
+JOIN_S, RAY_JOIN_S = 5.0, 60.0  # Ray first starts an agent on each machine
 
 
 class EngineKind(Enum):
@@ -66,6 +67,14 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
             above=0,
         ),
     ] = LEASE_S
+    join_wait: Annotated[
+        float,
+        duration(
+            "How long after its start the host waits for nodes to report in, before services that "
+            "may run on any node start on those that there are. With Ray 60 by default, and no "
+            "longer than until Ray has reported and the nodes of its cluster have contact."
+        ),
+    ] = JOIN_S
     address: Annotated[
         str,
         Key(

@@ -29,6 +29,7 @@ class NodeMemory(msgspec.Struct, kw_only=True):
     log_bytes: int = 10 * 1024 * 1024
     workers: list[KnownWorker] = []
     sent: dict[str, tuple[int, int]] = {}  # log → inode, and up to where it was sent
+    files: dict[str, int] = {}  # log → how many files it had before that one
 
 
 class NodeHome:
@@ -64,10 +65,14 @@ class NodeHome:
         status = self.path.stat()  # a copy of a home is another home
         machine = f"{BOOT.read_text('ascii').strip()} {status.st_dev} {status.st_ino}"
         memory, _ = read_stored(self.state / FILE, NodeMemory)
-        if memory is None or memory.machine != machine:
-            memory = NodeMemory(machine=machine, instance=secrets.token_hex(INSTANCE_BYTES))
-            self.is_new = True
-        return memory
+        if memory is not None and memory.machine == machine:
+            return memory
+        self.is_new = True
+        new = NodeMemory(machine=machine, instance=secrets.token_hex(INSTANCE_BYTES))
+        _, same = machine.split(" ", 1)
+        if memory is not None and memory.machine.endswith(f" {same}"):  # the machine was restarted
+            new.sent, new.files = memory.sent, memory.files
+        return new
 
     @property
     def instance(self) -> bytes:

@@ -74,7 +74,9 @@ class NodeProcess:
         places = NodePlaces(home.run, home.state, folder, host, str(home.run / LEASE))
         self._workers = NodeWorkers(home, places, base_environment(environ), link.send)
         memory = home.memory
-        self._spool = LogSpool(home.logs, self._send_chunk, memory.sent, memory.log_bytes)
+        self._spool = LogSpool(
+            home.logs, self._send_chunk, memory.sent, memory.files, memory.log_bytes
+        )
         for one in memory.workers:
             self._spool.add(one.name)
         self._sample_at = self._look_at = self._save_at = self._kill_at = 0.0
@@ -193,8 +195,8 @@ class NodeProcess:
 
     # --- logs -------------------------------------------------------------------------------
 
-    def _send_chunk(self, log: str, data: bytes, dropped: int) -> int:
-        return self._link.send(node_protocol.LogChunk(log, data, dropped))
+    def _send_chunk(self, chunk: node_protocol.LogChunk) -> int:
+        return self._link.send(chunk)
 
     def _send_logs(self) -> None:
         now = time.monotonic()
@@ -205,8 +207,9 @@ class NodeProcess:
         self._spool.turn()
         if now >= self._save_at:
             self._save_at = now + SAVE_S
-            if (sent := self._spool.positions()) != self._home.memory.sent:
-                self._home.memory.sent = sent
+            memory, sent, files = self._home.memory, *self._spool.positions()
+            if (sent, files) != (memory.sent, memory.files):
+                memory.sent, memory.files = sent, files
                 self._home.save()
 
     # --- the end ----------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from .offers import NodeReport, node_offers
 from .placer import Placer
 from .rows import node_row
 
-JOIN_S = 5.0  # after the start, for nodes to report in before services without a pin are placed
 RESTING = frozenset({State.REGISTERED, State.STOPPED, State.FAILED})
 # They keep what must not be lost in their data folder, from their first start on.
 KEEPERS = frozenset({"agent", "console", "database", "hooks", "mailbox", "task"})
@@ -71,7 +70,7 @@ class Placement:
         self._moving: dict[str, str] = {}  # service → the node that it runs on, and is to leave
         self._stuck: dict[str, str] = {}  # services that were to move, and why no node takes them
         self._offers: list[NodeOffer] = []
-        self._join_until = time.monotonic() + JOIN_S
+        self._join_until = time.monotonic() + engine.join_wait
 
     @property
     def due(self) -> float:

@@ -72,6 +72,7 @@ class RayPlacer:
         self._placed: dict[str, str] = {}  # as they were answered
         self._reasons: dict[str, str] = {}
         self._known = Known()
+        self._has_reported = False
 
     # --- the interface --------------------------------------------------------------------
 
@@ -80,7 +81,10 @@ class RayPlacer:
         self._epoch += 1
         name = demand.service
         self._demands[name] = demand
-        self._wants[name] = Want(name, self._epoch, dict(demand.resources), demand.only)
+        prefer = "" if demand.only else demand.last
+        self._wants[name] = Want(
+            name, self._epoch, dict(demand.resources), demand.only, prefer=prefer
+        )
         self._placed.pop(name, None)
         self._reasons.pop(name, None)
 
@@ -103,12 +107,11 @@ class RayPlacer:
         """Return what was found since the last call; start the program if it does not run."""
         offers = {one.name: one for one in nodes}
         missing = [name for name in expected if name not in offers or offers[name].problem]
-        asks_ray = {
-            name: want
-            for name, want in self._wants.items()
-            if self._is_of_ray(name, offers) and (want.node or not missing)
-        }
-        self._is_needed = bool(asks_ray)
+        if self._has_reported:  # a node that is not in the cluster does not come by itself
+            missing = [name for name in missing if name in self.resources()]
+        of_ray = {name: one for name, one in self._wants.items() if self._is_of_ray(name, offers)}
+        asks_ray = {name: one for name, one in of_ray.items() if one.node or not missing}
+        self._is_needed = bool(of_ray)  # by its program, Ray also starts the nodes
         self._run()
         self._read()
         wanted = Wanted(
@@ -121,10 +124,16 @@ class RayPlacer:
         for name, want in list(self._wants.items()):
             if not want.node and missing:
                 words = f"waits for node {', '.join(missing)} to report in"
+                words += f"; Ray: {self._problem}" if self._problem else ""
                 answers.append(self._once(Unplaceable(name, words, soon=True)))
             else:
                 answers.append(self._answer(name, nodes, name in asks_ray))
         return [one for one in answers if one is not None]
+
+    @property
+    def wants(self) -> list[Want]:
+        """Return what is wanted of Ray, or would be."""
+        return list(self._wants.values())
 
     def descriptors(self) -> list[int]:
         """Return the descriptors to poll for reading."""
@@ -252,6 +261,7 @@ class RayPlacer:
             return
         if known is not None:
             self._known, self._problem, self._wait = known, "", AGAIN_S
+            self._has_reported = True
 
     def _send(self, wanted: Wanted) -> None:
         program = self._program

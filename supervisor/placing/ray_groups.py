@@ -13,6 +13,7 @@ from .ray_messages import LEAST_CPU, Known, RayNode, Want, Wanted
 
 CREATED, REMOVED = "CREATED", "REMOVED"
 INFEASIBLE = "INFEASIBLE"
+WITHOUT_ROOM = frozenset({INFEASIBLE, "NO_RESOURCES"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def plan(wanted: Wanted, groups: Iterable[Group], nodes: tuple[RayNode, ...]) ->
     placed, waits = dict[str, tuple[int, str]](), dict[str, tuple[int, str]]()
     for want in wanted.services:
         own = by_service.pop(want.service, [])
-        allowed = _allowed(want, wanted, nodes)
+        allowed = _preferred(want, own, _allowed(want, wanted, nodes), names)
         name = _name(want, allowed)
         kept = _kept(want, own, name, names)
         remove += [one.name for one in own if one is not kept]
@@ -94,6 +95,20 @@ def _allowed(want: Want, wanted: Wanted, nodes: Iterable[RayNode]) -> tuple[str,
             if one.name and (one.name == want.node if want.node else _is_open(one.name, wanted))
         )
     )
+
+
+def _preferred(
+    want: Want, own: list[Group], allowed: tuple[str, ...], names: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the preferred machine alone, unless that was tried and has no room.
+
+    That it was tried is seen by the groups that there are: one for this machine that found no room,
+    or already one for all of them.
+    """
+    first = tuple(one for one in allowed if want.prefer and names.get(one) == want.prefer)
+    tried = {one.name for one in own if one.scheduling in WITHOUT_ROOM}
+    tried_all = any(one.name == _name(want, allowed) for one in own)
+    return allowed if not first or tried_all or _name(want, first) in tried else first
 
 
 def _is_open(name: str, wanted: Wanted) -> bool:

@@ -23,6 +23,7 @@ class Want(msgspec.Struct, frozen=True):
     resources: dict[str, float]
     node: str = ""  # only there; empty: anywhere
     holds: bool = False  # it runs there already: what Ray holds for it from before is kept
+    prefer: str = ""  # there, if it has room; empty: it does not matter
 
 
 class Wanted(msgspec.Struct, frozen=True):

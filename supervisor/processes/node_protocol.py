@@ -214,6 +214,8 @@ class LogChunk(msgspec.Struct, tag="log", frozen=True):
     log: str  # its name
     data: bytes
     dropped: int = 0  # bytes before these that were not sent, because too many waited
+    file: tuple[int, int] = (0, 0)  # its inode, and how many of this log were before it
+    offset: int = 0  # of the bytes in that file: what was received before may be sent again
 
 
 class Leaving(msgspec.Struct, tag="leaving", frozen=True):

@@ -302,8 +302,8 @@ class NodeSet:
                 self._on_report(node, message, now)
             case node_protocol.Sample():
                 node.take_sample(message, now)
-            case node_protocol.LogChunk(log, data, dropped):
-                self._logs.append(log, data, dropped, node.name)
+            case node_protocol.LogChunk():
+                self._logs.append(message, node.name, node.instance)
             case node_protocol.Leaving():
                 if not node.leaving:
                     node.leaving = True

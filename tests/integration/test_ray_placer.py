@@ -26,12 +26,12 @@ class Placing:
         command = program or (sys.executable, str(FAKE))
         self.placer = RayPlacer("box", "x", "y", environ, self.children, command)
 
-    def answer(self, nodes: list[NodeOffer] = NODES) -> Answer:
+    def answer(self, nodes: list[NodeOffer] = NODES, expected: tuple[str, ...] = ()) -> Answer:
         """Return the next answer."""
         found = list[Answer]()
 
         def turned() -> bool:
-            found.extend(self.placer.turn(nodes, ()))
+            found.extend(self.placer.turn(nodes, expected))
             return bool(found)
 
         until(turned)
@@ -117,3 +117,31 @@ def test_nodes_that_are_about_to_report_in_are_waited_for(placing: Placing) -> N
     assert answer == Unplaceable("a", "waits for node late to report in", soon=True)
     assert placing.placer.turn(NODES, ["late"]) == []
     placing.answer()
+
+
+def test_a_node_that_is_not_in_the_cluster_is_not_waited_for(placing: Placing) -> None:
+    """That is known by Ray's first report, for which the program starts at once."""
+    placing.placer.place(Demand("a", resources=GPU))
+    waits = Unplaceable("a", "waits for node late to report in", soon=True)
+    assert placing.answer(expected=("late",)) == waits
+    found = placing.answer(expected=("late",))
+    assert isinstance(found, Placed)
+    assert found.node == "box"
+
+
+def test_a_node_of_the_cluster_is_waited_for(placing: Placing) -> None:
+    """Ray has a machine before its node has contact."""
+    placing.placer.place(Demand("a", resources=GPU))
+    nodes = [NodeOffer("supervisor"), NodeOffer("box", problem="has no contact")]
+    placing.answer(nodes, ("box", "late"))
+    found = placing.answer(nodes, ("box", "late"))
+    assert found == Unplaceable("a", "waits for node box to report in", soon=True)
+    assert placing.placer.turn(nodes, ("box", "late")) == []
+    assert isinstance(placing.answer(expected=("box", "late")), Placed)
+
+
+def test_the_former_node_is_preferred(placing: Placing) -> None:
+    """A service that may run anywhere, and has run somewhere."""
+    placing.placer.place(Demand("a", resources=GPU, last="far"))
+    placing.placer.place(Demand("b", "far", GPU, last="box"))
+    assert [(one.node, one.prefer) for one in placing.placer.wants] == [("", "far"), ("far", "")]

@@ -31,6 +31,13 @@ def test_without_the_table_everything_runs_here(tmp_path: Path) -> None:
     assert placement(tmp_path, "").pinned == "supervisor"
 
 
+def test_with_ray_nodes_are_waited_for_longer(tmp_path: Path) -> None:
+    """Ray has to start them; `join_wait` changes that."""
+    ray = E.replace("nodes", "ray")
+    found = [loaded(tmp_path, text).host.engine.join_wait for text in (E, ray, ray + "join_wait=1")]
+    assert found == [5.0, 60.0, 1.0]
+
+
 def test_all_keys(tmp_path: Path) -> None:
     """Sizes of memory are bytes, other resources numbers."""
     text = (

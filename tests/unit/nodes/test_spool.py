@@ -7,6 +7,8 @@ import pytest
 
 from garrison.supervisor.node import spool
 from garrison.supervisor.node.spool import LogSpool
+from garrison.supervisor.processes.node_logs import NodeLogs
+from garrison.supervisor.processes.node_protocol import LogChunk
 
 
 class Receiver:
@@ -14,10 +16,12 @@ class Receiver:
 
     def __init__(self, folder: Path, most: int = 1 << 20) -> None:
         self.sent: list[tuple[str, bytes, int]] = []
-        self.spool = LogSpool(folder, self._send, {}, most)
+        self.chunks: list[LogChunk] = []
+        self.spool = LogSpool(folder, self._send, {}, {}, most)
 
-    def _send(self, log: str, data: bytes, dropped: int) -> int:
-        self.sent.append((log, data, dropped))
+    def _send(self, chunk: LogChunk) -> int:
+        self.sent.append((chunk.log, chunk.data, chunk.dropped))
+        self.chunks.append(chunk)
         return len(self.sent)
 
     def text(self) -> bytes:
@@ -74,7 +78,7 @@ def test_another_session_begins_where_the_supervisor_is(tmp_path: Path) -> None:
     assert one.text() == b"first\nsecond\nsecond\n"
 
     two = Receiver(tmp_path)
-    two.spool = LogSpool(tmp_path, two._send, one.spool.positions(), 1 << 20)
+    two.spool = LogSpool(tmp_path, two._send, *one.spool.positions(), 1 << 20)
     two.spool.add("a")
     two.spool.turn()
     assert two.text() == b"second\n"
@@ -120,3 +124,66 @@ def test_a_log_that_is_made_anew_is_read_from_its_begin(tmp_path: Path) -> None:
     os.close(descriptor)
     one.spool.turn()
     assert one.text() == b"a long first line\nnew\n"
+
+
+def test_what_is_sent_twice_is_written_once(tmp_path: Path) -> None:
+    """A killed process of the node does not know of its last second what was received."""
+    log, there = tmp_path / "a.log", tmp_path / "there"
+    there.mkdir()
+    one, logs = Receiver(tmp_path), NodeLogs(there)
+    log.write_bytes(b"first\n")
+    one.spool.add("a")
+    one.spool.turn()
+    noted = one.spool.positions()  # and nothing is received by then
+    with log.open("ab") as file:
+        file.write(b"second\n")
+    one.spool.turn()
+    two = Receiver(tmp_path)
+    two.spool = LogSpool(tmp_path, two._send, *noted, 1 << 20)
+    two.spool.add("a")
+    with log.open("ab") as file:
+        file.write(b"third\n")
+    two.spool.turn()
+
+    for chunk in (*one.chunks, *two.chunks):
+        logs.append(chunk, "box", b"home")
+    assert (there / "a.log").read_bytes() == b"first\nsecond\nthird\n"
+    logs.append(two.chunks[-1], "box", b"another home")
+    assert (there / "a.log").read_bytes().count(b"third") == 2
+
+
+def test_a_file_without_holes_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all of it was received; the worker goes on at its begin, and each line arrives once."""
+    monkeypatch.setattr(LogSpool, "_punch", lambda *_: False)
+    one, log, there = Receiver(tmp_path, 2 << 20), tmp_path / "a.log", tmp_path / "there"
+    there.mkdir()
+    logs, line = NodeLogs(there), b"x" * 1023 + b"\n"
+    one.spool.add("a")
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    largest = 0
+    for _ in range(60):
+        os.write(descriptor, line * 100)
+        one.spool.turn()
+        one.spool.acknowledge(len(one.sent))
+        one.spool.turn()
+        largest = max(largest, log.stat().st_size)
+    os.close(descriptor)
+    for chunk in one.chunks:
+        logs.append(chunk, "box", b"home")
+    assert (there / "a.log").read_bytes() == line * 6000
+    assert largest < 3 << 20
+
+
+def test_a_file_without_holes_that_grows_faster_is_emptied_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not sent is counted as dropped."""
+    monkeypatch.setattr(LogSpool, "_punch", lambda *_: False)
+    one, log = Receiver(tmp_path, 1 << 20), tmp_path / "a.log"
+    one.spool.add("a")
+    for _ in range(200):
+        with log.open("ab") as file:
+            file.write(b"x" * 100_000)
+        one.spool.turn()
+        one.spool.acknowledge(len(one.sent) - 1)  # there is always something on its way
+        assert log.stat().st_size < 4 << 20

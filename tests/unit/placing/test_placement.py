@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from garrison.ipc.messages import Manifest, State
@@ -13,7 +14,6 @@ from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child
 from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
-from garrison.supervisor.placing import placement as module
 from garrison.supervisor.placing.list_placer import ListPlacer
 from garrison.supervisor.placing.placement import Placement, PlacementHooks
 from garrison.supervisor.state.placement_store import PlacementStore
@@ -200,7 +200,8 @@ def test_expected_nodes_are_waited_for(host: Host, monkeypatch: pytest.MonkeyPat
     assert host.why(service) == "waits for node box to report in"
     assert not host.services.is_blocked(service)
     assert host.placement.due < float("inf")
-    monkeypatch.setattr(module, "JOIN_S", 0.0)
+    at_once = msgspec.structs.replace(ENGINE, join_wait=0.0)
+    monkeypatch.setitem(globals(), "ENGINE", at_once)
     host.again()
     assert host.run(service) == "supervisor"
 

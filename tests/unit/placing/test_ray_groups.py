@@ -51,6 +51,24 @@ def test_which_machines_may_take_a_service(
     assert made(want, **wanted).node_ids == ids  # type: ignore[arg-type]
 
 
+def test_the_preferred_machine_is_tried_first() -> None:
+    """Where it has no room, all are, until the service is placed anew."""
+    want = Want("a", 1, GPU, prefer="far")
+    first = made(want)
+    assert first.node_ids == ("r2",)
+    waiting = Group(first.name, "PENDING", first.bundle, "", "QUEUED")
+    assert planned(want, waiting) == Plan([], [], planned(want, waiting).known)
+
+    full = Group(first.name, "PENDING", first.bundle, "", "NO_RESOURCES")
+    found = planned(want, full)
+    assert found.remove == [first.name]
+    assert [one.node_ids for one in found.make] == [("r0", "r1", "r2")]
+    every = Group(found.make[0].name, "PENDING", first.bundle, "", "QUEUED")
+    assert planned(want, every).make == []
+    assert made(want, avoid=("far",)).node_ids == ("r0", "r1")
+    assert made(Want("a", 1, GPU, prefer="gone")).node_ids == ("r0", "r1", "r2")
+
+
 def test_a_service_without_resources_takes_next_to_nothing() -> None:
     """Ray places no group that holds nothing."""
     assert made(Want("a", 1, {})).bundle == {"CPU": 0.001}
