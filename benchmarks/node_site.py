@@ -5,9 +5,7 @@ The machines are connected by a bridge, over which nothing else goes.
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -76,11 +74,6 @@ class Site:
                 await with_timeout(service, ASK_S).value("x")
                 return time.monotonic()
         raise TimeoutError("the service on a node did not come back")
-
-    def lose(self, node: str) -> None:
-        """Lose a machine: nothing is heard of it any more, and all on it has ended."""
-        self.machines[node].cut()
-        os.kill(self.machines[node].first, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

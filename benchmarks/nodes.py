@@ -125,7 +125,7 @@ async def measure_loss(there: Site, ray: NamedActor | None, is_cut: bool) -> Ite
     if is_cut:
         there.machines[node].cut()
     else:
-        there.lose(node)
+        there.machines[node].lose()
     what = "cut off" if is_cut else "lost"
     own, rays = await asyncio.gather(
         there.answered(), ray.ask("answered") if ray is not None else asyncio.sleep(0, None)

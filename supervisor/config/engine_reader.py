@@ -3,6 +3,8 @@
 import ipaddress
 import math
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from . import values
@@ -23,6 +25,7 @@ RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 KNOWN = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # by their small letters
 RESOURCES_MOST = 32
+RUNTIME_ENV = ("pip", "py_modules")
 LARGEST = 2.0**53  # of an amount; whole numbers below it are exact
 
 
@@ -130,6 +133,37 @@ def _memory(value: object) -> float:
     return float(int(number))
 
 
+def runtime_env(value: object) -> dict[str, tuple[str, ...]]:
+    """Read what Ray brings to each machine."""
+    items = dict[str, tuple[str, ...]]()
+    for key, part in any_table(value).items():
+        with at_path(key):
+            if key not in RUNTIME_ENV:
+                raise ConfigValueError(
+                    f"expected {' or '.join(RUNTIME_ENV)}: a node keeps these alone of what Ray "
+                    "brings; variables belong in env of a service"
+                )
+            items[key] = values.list_of(_line, "texts")(part)
+    return items
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str):
+        raise wrong_type("a text in quotes", value)
+    if not value or not value.isprintable():
+        raise ConfigValueError("expected a line of text")
+    return value
+
+
+def _with_paths(brought: Mapping[str, tuple[str, ...]], folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return what Ray brings, with absolute paths of modules."""
+    modules = tuple(
+        one if "://" in one else str(folder / Path(one).expanduser())
+        for one in brought.get("py_modules", ())
+    )
+    return {**brought, **({"py_modules": modules} if modules else {})}
+
+
 ENGINE_READERS: dict[str, Reader] = {  # by `Key.kind`
     "node": node_choice,
     "listen": listen,
@@ -137,6 +171,7 @@ ENGINE_READERS: dict[str, Reader] = {  # by `Key.kind`
     "node_path": node_path,
     "resources": _resources(least_is_none=False),
     "node_resources": _resources(least_is_none=True),
+    "runtime_env": runtime_env,
 }
 
 
@@ -149,15 +184,21 @@ def node_tables(table: Reader) -> Reader:
     return values.each(node_name, lambda value: NodeSpec(**table(value)))
 
 
-def engine_spec(keys: dict[str, Any], orphan_grace: float) -> EngineSpec:
+def engine_spec(keys: dict[str, Any], orphan_grace: float, folder: Path) -> EngineSpec:
     """Return the settings of `[engine]`.
+
+    Args:
+        keys: Of the table.
+        orphan_grace: Of the host.
+        folder: Where paths begin.
 
     Raises:
         ConfigValueError: Two keys do not fit.
     """
     join_wait = RAY_JOIN_S if keys.get("kind") is EngineKind.RAY else JOIN_S
     defaults = {"lease": max(LEASE_S, orphan_grace), "join_wait": join_wait}
-    spec = EngineSpec(**{**defaults, **keys})
+    brought = _with_paths(keys.get("runtime_env", {}), folder)
+    spec = EngineSpec(**{**defaults, **keys, "runtime_env": brought})
     if spec.lease < orphan_grace:
         raise ConfigValueError(
             f"expected {orphan_grace:g} s at least, as `[host] orphan_grace`: services on nodes "

@@ -91,6 +91,17 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
             kind="node_path",
         ),
     ] = "~/.garrison-node/node.key"
+    runtime_env: Annotated[
+        dict[str, tuple[str, ...]],
+        Key(
+            "What Ray brings to each machine for the node and its services, as in Ray's own table: "
+            "`pip` has requirements, `py_modules` wheels, zip files and folders of modules, by "
+            "their paths here or addresses. Others of the cluster can read it.",
+            kind="runtime_env",
+            unset="none",
+            example='{ pip = ["numpy==2.1.0"], py_modules = ["wheels/bots.whl"] }',
+        ),
+    ] = {}
     nodes: Annotated[
         dict[str, NodeSpec],
         Key("What the machines have for services, with kind nodes.", kind="node_tables"),

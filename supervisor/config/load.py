@@ -45,6 +45,7 @@ from .spec import AgentSpec, PluginSpec, ServiceSpec, service_spec
 from .units import (
     AGENT,
     DEFAULTS,
+    ENGINE,
     HOST,
     WHOLE,
     Origin,
@@ -423,7 +424,8 @@ def _config(basis: Basis) -> Config:
     if any(plain.has_command(section) for section in parts.all_sections()):
         plugins[plain.PLUGIN] = plain.plugin_spec()
     host = host_spec(parts.documents[HOST], parts.host, basis.home)
-    engine = engine_spec(parts.engine, host.orphan_grace)
+    folder = parts.documents.get(ENGINE, parts.documents[HOST]).directory
+    engine = engine_spec(parts.engine, host.orphan_grace, folder)
     host = msgspec.structs.replace(host, engine=engine)
     of_host = {HOOKS} if parts.hooks else set[str]()
     spaces = namespaces(plugins, parts.services, parts.agents, of_host)

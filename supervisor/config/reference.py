@@ -51,6 +51,7 @@ KIND_TEXTS = {  # by `Key.kind`
     "resources": "table of numbers",
     "node_resources": "table of numbers",
     "node_tables": "tables",
+    "runtime_env": "table of lists",
 }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from garrison.supervisor.config.engine_spec import SUPERVISOR, EngineKind
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.host_spec import HostSpec
@@ -85,7 +87,9 @@ def make_placer(host: HostSpec, environ: Mapping[str, str], others: set[int]) ->
     environment = {**base_environment(environ), **of_ray}
     namespace = f"garrison-{hashlib.sha256(os.fsencode(host.home)).hexdigest()[:12]}"
     engine = host.engine
-    return RayPlacer(engine.address, namespace, engine.node_key, environment, others)
+    brings = msgspec.json.encode(engine.runtime_env).decode() if engine.runtime_env else ""
+    arguments = (engine.address, namespace, engine.node_key, brings)
+    return RayPlacer(arguments, environment, others)
 
 
 def own_resources() -> dict[str, float]:

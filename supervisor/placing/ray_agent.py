@@ -17,6 +17,8 @@ import msgspec
 from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.state.node_keys import read_key
 
+from .ray_environment import brought, kept
+
 AGAIN_S = 5.0  # between two starts
 START_S = 20.0  # for the program that detaches the process
 OUTPUT_BYTES = 1 << 20  # of the process's output, above which it is begun anew
@@ -66,13 +68,15 @@ class NodeAgent:
 
     def _start(self, home: Path) -> str:
         """Start the node's process; return why that failed, empty if it did not."""
-        command = [sys.executable, "-P", "-m", "garrison.supervisor.cli"]
-        command += ["node", "--key", str(self._key), "--home", str(home), "--folder", str(home)]
+        environ = node_environment(dict(os.environ))
         try:
+            python = kept(home, brought(sys.executable, sys.path), environ)
+            command = [python, "-P", "-m", "garrison.supervisor.cli"]
+            command += ["node", "--key", str(self._key), "--home", str(home), "--folder", str(home)]
             with _output(home) as out:
                 done = subprocess.run(
-                    [sys.executable, "-P", "-m", DETACHED, *command],
-                    env=node_environment(dict(os.environ)),
+                    [python, "-P", "-m", DETACHED, *command],
+                    env=environ,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

@@ -44,24 +44,21 @@ class RayPlacer:
     """Places services by Ray.
 
     Args:
-        address: Of the cluster.
-        namespace: Of this host, in Ray.
-        key: The path of the key file on each machine.
-        environ: The program's environment.
+        arguments: Of the program: the address of the cluster, the namespace of this host in Ray,
+            the path of the key file on each machine, and as JSON what Ray brings there.
+        environ: Its environment.
         others: Pids of children of this process that are not the engine's.
-        program: The command line of the program, without its arguments.
+        program: Its command line, without its arguments.
     """
 
     def __init__(
         self,
-        address: str,
-        namespace: str,
-        key: str,
+        arguments: Sequence[str],
         environ: Mapping[str, str],
         others: set[int],
         program: Sequence[str] = PROGRAM,
     ) -> None:
-        self._command = (*program, address, namespace, key)
+        self._command = (*program, *arguments)
         self._environ, self._others = environ, others
         self._program: Program | None = None
         self._is_needed = False  # some service needs Ray's answer

@@ -12,6 +12,7 @@ import select
 import socket
 import sys
 import time
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from .ray_messages import Known, MessageReader, RayNode, Wanted, encoded
 TICK_S = 0.5  # between two looks at Ray while something waits
 IDLE_S = 2.0  # otherwise
 READ_BYTES = 1 << 20
+AGENT = "agent-"
 SEEN_S = 30.0  # after the start, for the agents of all machines to answer
 
 
@@ -35,20 +37,27 @@ class Cluster:
         address: Of the cluster.
         namespace: Of this host, in Ray.
         key: The path of the key file on each machine.
+        brings: What Ray brings to each machine, as JSON; empty: nothing.
 
     Attributes:
         unseen: How many machines have not answered yet.
     """
 
-    def __init__(self, address: str, namespace: str, key: str) -> None:
+    def __init__(self, address: str, namespace: str, key: str, brings: str) -> None:
         self._ray: Any = importlib.import_module("ray")
         self._groups: Any = importlib.import_module("ray.util.placement_group")
         strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
         self._on_node: Any = strategies.NodeAffinitySchedulingStrategy
         self._namespace, self._key = namespace, key
         self._ray.init(
-            address=address, namespace=namespace, log_to_driver=False, logging_level="error"
+            address=address,
+            namespace=namespace,
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env=msgspec.json.decode(brings) if brings else None,
         )
+        self._prefix = agent_prefix(brings)
+        self._end_other_agents()
         self._own = self._ray.get_runtime_context().get_node_id()
         self._agents: dict[str, Any] = {}  # by the machine's id
         self._pending: dict[str, Any] = {}  # answers that have not arrived
@@ -95,7 +104,7 @@ class Cluster:
     def _agent(self, node_id: str) -> Any:
         if node_id not in self._agents:
             made = self._ray.remote(NodeAgent).options(
-                name=f"agent-{node_id}",
+                name=f"{self._prefix}{node_id}",
                 namespace=self._namespace,
                 lifetime="detached",
                 get_if_exists=True,
@@ -105,6 +114,12 @@ class Cluster:
             )
             self._agents[node_id] = made.remote(self._key)
         return self._agents[node_id]
+
+    def _end_other_agents(self) -> None:
+        """End the agents of another `runtime_env`; the nodes that they have started run on."""
+        for name in self._ray.util.list_named_actors():
+            if name.startswith(AGENT) and not name.startswith(self._prefix):
+                self._ray.kill(self._ray.get_actor(name), no_restart=True)
 
     def groups(self) -> list[Group]:
         """Return this host's placement groups."""
@@ -133,6 +148,11 @@ class Cluster:
         """Remove a placement group."""
         found = self._groups.get_placement_group(f"{self._namespace}/{name}")
         self._groups.remove_placement_group(found)
+
+
+def agent_prefix(brings: str) -> str:
+    """Return how the names of agents begin; those of another `runtime_env` begin otherwise."""
+    return f"{AGENT}{sha256(brings.encode()).hexdigest()[:8]}-" if brings else f"{AGENT}plain-"
 
 
 def _resources(listed: dict[str, float]) -> dict[str, float]:
@@ -197,9 +217,9 @@ def main() -> None:
     """Connect to the cluster, and serve."""
     if importlib.util.find_spec("ray") is None:
         sys.exit(f"Ray is not installed: run {sys.executable} -m pip install 'garrison[ray]'")
-    address, namespace, key = sys.argv[1:]
+    address, namespace, key, brings = sys.argv[1:]
     connection = socket.socket(fileno=os.dup(0))
-    serve(connection, Cluster(address, namespace, key))
+    serve(connection, Cluster(address, namespace, key, brings))
 
 
 if __name__ == "__main__":

@@ -147,14 +147,19 @@ async def test_a_killed_worker_comes_back(site: Site) -> None:
 
 
 async def test_a_killed_node_process_finds_its_workers(site: Site) -> None:
-    """They run on, and it adopts them."""
+    """They run on, and it adopts them; their log is sent once."""
     (box,) = site.nodes
     pid = await site.answers()
+    await site.host.call("twin", "echo", 13)
+    until(lambda: "twin got 13" in site.host.log("twin"))
     box.kill_node()
     box.start()
     until(lambda: box.output.count("in contact") > 1, what="the next one has contact")
 
     assert await site.answers() == pid
+    await site.host.call("twin", "echo", 14)
+    until(lambda: "twin got 14" in site.host.log("twin"))
+    assert site.host.log("twin").count("twin got 13") == 1
 
 
 async def test_workers_outlive_their_launcher(site: Site) -> None:

@@ -1,6 +1,7 @@
 """With a real Ray cluster: it says where a service runs, and ends nothing of it."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -17,12 +18,16 @@ def _cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_ray_places_and_garrison_runs(cluster: Cluster) -> None:
+async def test_ray_places_and_garrison_runs(cluster: Cluster) -> None:
     """Ray starts the nodes, and places a service by its resources. A killed placer changes nothing.
-    When a raylet is killed, the service is stopped there in order and goes on elsewhere."""
+    When a raylet is killed, the service is stopped there in order and goes on elsewhere. What Ray
+    has brought is there for it, also without Ray's own copy."""
     until(lambda: cluster.runs_on("left", "right"), LONG_S, what="twin was placed")
     row = cluster.row()
+    assert await cluster.host.call("twin", "finds", "brought")
     shown = cluster.host.ask("nodes")
+    packages = {one["name"]: one["packages"].get("brought") for one in shown["nodes"]}
+    assert packages == {"supervisor": None, "left": "1.0", "right": "1.0"}
     assert {one["name"] for one in shown["nodes"]} == {"supervisor", "left", "right"}
     os.kill(cluster.placer(), signal.SIGKILL)
     until(lambda: cluster.host.ask("nodes")["problem"], what="the placer is lost")
@@ -33,5 +38,8 @@ def test_ray_places_and_garrison_runs(cluster: Cluster) -> None:
     kill_raylet(cluster.nodes[row["node"]])
     until(lambda: cluster.runs_on(other), LONG_S, what="twin runs on the other node")
     cluster.assert_one_at_a_time()
+    for found in cluster.folder.glob("session_*/runtime_resources/py_modules_files/*"):
+        shutil.rmtree(found, ignore_errors=True)  # there are locks, too
+    assert await cluster.host.call("twin", "finds", "brought")
     event = cluster.host.events("service.placed", "twin")[-1]["data"]
     assert (event["before"], event["node"]) == (row["node"], other)

@@ -24,7 +24,7 @@ class Placing:
         self.children = set[int]()
         environ = {"PATH": os.environ["PATH"]}
         command = program or (sys.executable, str(FAKE))
-        self.placer = RayPlacer("box", "x", "y", environ, self.children, command)
+        self.placer = RayPlacer(("box", "x", "y", ""), environ, self.children, command)
 
     def answer(self, nodes: list[NodeOffer] = NODES, expected: tuple[str, ...] = ()) -> Answer:
         """Return the next answer."""

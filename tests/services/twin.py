@@ -1,5 +1,6 @@
 """A service that writes twenty times a second that it runs, into a file that a test reads."""
 
+import importlib.util
 import os
 import time
 from typing import Self
@@ -32,6 +33,10 @@ class TwinService(Service):
     async def pid(self) -> int:
         """Return the worker's pid."""
         return os.getpid()
+
+    async def finds(self, module: str) -> bool:
+        """Return whether it could import a module."""
+        return importlib.util.find_spec(module) is not None
 
     async def echo(self, value: int) -> int:
         """Return the value, and write it to the log."""

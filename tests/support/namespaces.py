@@ -141,6 +141,12 @@ class Machine:
         """Cut its connection, or restore it: no packet passes, and none of its ends learns it."""
         self._network.run("ip", "link", "set", self._link, "down" if is_cut else "up")
 
+    def lose(self) -> None:
+        """Lose it: nothing is heard of it any more, and all on it has ended."""
+        self.cut()
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End everything on it."""
         self._process.kill()

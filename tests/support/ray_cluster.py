@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ kind = "ray"
 address = "10.77.0.1:6379"
 listen = "10.77.0.1:0"
 lease = 6.0
+runtime_env = { py_modules = ["%s"] }
 [plugins.twin]
 [services.twin]
 resources = { place = 1 }
@@ -103,8 +105,9 @@ def ray_cluster() -> Iterator[Cluster]:
         witness, token = folder / "twin", token_of(folder)
         witness.touch()
         names = ["left", "right"]
+        config = CONFIG % (make_wheel(folder), witness)
         with (
-            hosting(CONFIG % witness, ["twin"], env=token, up=False, forked=False) as host,
+            hosting(config, ["twin"], env=token, up=False, forked=False) as host,
             machines(host, names, start=False) as made,
             contextlib.ExitStack() as head,
         ):
@@ -114,6 +117,22 @@ def ray_cluster() -> Iterator[Cluster]:
             for one in made:
                 join_cluster(one, host, token)
             yield cluster
+
+
+def make_wheel(folder: Path) -> Path:
+    """Make a wheel with a module that is nowhere installed; return it."""
+    about = "brought-1.0.dist-info"
+    content = {
+        "brought.py": "",
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": f"brought.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n",
+    }
+    path = folder / "brought-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in content.items():
+            wheel.writestr(name, text)
+    return path
 
 
 def need_ray() -> None:

@@ -38,6 +38,22 @@ def test_with_ray_nodes_are_waited_for_longer(tmp_path: Path) -> None:
     assert found == [5.0, 60.0, 1.0]
 
 
+def test_what_ray_brings(tmp_path: Path) -> None:
+    """Paths begin at the config's folder; what a node could not keep is refused."""
+    ray = E.replace("nodes", "ray") + "runtime_env = "
+    text = ray + "{ pip = ['a==1'], py_modules = ['w/a.whl', 'https://h/b.zip', '/c'] }"
+    assert loaded(tmp_path, text).host.engine.runtime_env == {
+        "pip": ("a==1",),
+        "py_modules": (f"{tmp_path}/w/a.whl", "https://h/b.zip", "/c"),
+    }
+    for wrong, problem in [
+        (ray + "{ env_vars = ['A=1'] }", "expected pip or py_modules"),
+        (ray + "{ pip = [1] }", "expected a text in quotes"),
+    ]:
+        with pytest.raises(ConfigError, match=problem):
+            loaded(tmp_path, wrong)
+
+
 def test_all_keys(tmp_path: Path) -> None:
     """Sizes of memory are bytes, other resources numbers."""
     text = (

@@ -110,7 +110,10 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "plain.toml").write_text("".join(sections))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     shown = {name: replace(one, python=None) for name, one in full.plugins.items()}  # an example
-    example = msgspec.structs.replace(plain.host.engine, listen="10.0.0.1:7700")
+    brought = {"pip": ("numpy==2.1.0",), "py_modules": (f"{short_path}/wheels/bots.whl",)}
+    example = msgspec.structs.replace(
+        plain.host.engine, listen="10.0.0.1:7700", runtime_env=brought
+    )
     host = msgspec.structs.replace(plain.host, engine=example)
     assert (full.host, shown) == (host, plain.plugins)
     # A key without a default has an example.
