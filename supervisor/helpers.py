@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import IO
@@ -35,7 +34,9 @@ class HelperProcesses:
             command: Its command line.
             limit: It is killed after this time, with all that it has started.
         """
-        with tempfile.TemporaryFile() as errors:
+        from tempfile import TemporaryFile  # a supervisor that runs no helper does without
+
+        with TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
                     command,

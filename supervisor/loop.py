@@ -42,6 +42,7 @@ from garrison.supervisor.state.snapshot import load_snapshot
 from . import signals
 from .components import Components, EngineFactory, LoopHooks, Stores, build, local_engine
 from .disk import DiskWatch
+from .gathering import Gathering
 from .inputs import Inputs
 from .processes import engine
 from .renaming import rename_added
@@ -52,7 +53,6 @@ from .trials import unfinished_trials
 TASKS_S = 0.05  # longest wait while a task or a request is under way
 IDLE_S = 60.0  # longest wait
 END_S = 0.0002  # of a turn, for the control plane, until an end was announced
-GATHER_S = 0.004  # after a beat, for those of other workers: each turn of this loop costs the same
 ERRORS_MOST = 1000  # of the supervisor itself; with more, it is better to end
 
 
@@ -92,7 +92,7 @@ class Supervisor:
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
-        self._inputs, self._gather_until = Inputs(), 0.0
+        self._inputs, self._gathering = Inputs(), Gathering()
         self._systemd = Systemd(environ)
         self._stop_timeout, self._kill_at = host.stop_timeout, inf
         self._tasks = TaskSet(self._report_error)
@@ -175,15 +175,13 @@ class Supervisor:
     def _turn(self, wake: int) -> None:
         self._raise_limit()  # poll fails with more descriptors than the limit
         ready = self._poll(wake)
-        if (
-            self._endpoints.listeners.fileno() in ready
-            or time.monotonic() >= self._endpoints.listeners.due
-        ):
+        listeners = self._endpoints.listeners
+        if listeners.fileno() in ready or time.monotonic() >= listeners.due:
             self._raise_limit()  # it may have been lowered during the poll
-            self._endpoints.listeners.turn()
+            listeners.turn()
         if self._home.identity.fileno() in ready:
             self._home.identity.answer()
-        if time.monotonic() >= self._home.due:
+        if self._home.is_near(time.monotonic()):
             self._watch_home()
         if time.monotonic() >= self._disk.due and (happened := self._disk.turn(time.monotonic())):
             self._log.record(happened[0], **happened[1])
@@ -196,7 +194,7 @@ class Supervisor:
             self._bus.announce_ends()
         if self._control.pending or not ready.isdisjoint(self._inputs.control):
             only_beats = self._dispatcher.receive(END_S if self._bus.settling else CONTROL_S)
-            self._gather_until = time.monotonic() + GATHER_S if only_beats else 0.0
+            self._gathering.note_read(only_beats, time.monotonic())
         if self._publisher.exit_poll.fileno() in ready:
             self._publisher.remove_ended_programs()
         if self._rotation.wake in ready:
@@ -231,9 +229,9 @@ class Supervisor:
         changing = [*self._engine.descriptors(), *self._places.descriptors()]
         self._inputs.watch(self._endpoints, lasting, changing)
         wait, now = self._wait(), time.monotonic()
-        gathering = self._gather_until > now
+        gathering = self._gathering.until > now
         self._inputs.hold_control(gathering)
-        until = min(now + wait, self._gather_until) if gathering else now + wait
+        until = min(now + wait, self._gathering.until) if gathering else now + wait
         ready = self._inputs.unread()  # what was sent since may have taken their signals
         if ready or until <= now:
             return ready | self._inputs.wait(0.0)
@@ -396,6 +394,7 @@ class Supervisor:
         self._settled = True
         self._direct.sweep()
         gc.freeze()  # and the services stay, too
+        trimmer.trim_in_background()  # what the start needed meanwhile
         if not self._manager.stopping:
             states = [service.state for service in self._services]
             running, count = states.count(State.RUNNING), len(states)

@@ -1,6 +1,5 @@
 """What a service offers, and its entry in the directory."""
 
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -111,6 +110,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"is {self.attributes[method]}"
         if method.startswith("_"):
             return "a name that begins with _ is private to the service"
+        from difflib import get_close_matches  # seldom needed, and large
+
         known = [one.name for one in self.methods]
         close = get_close_matches(method, known, n=1)
         return "no such method" + (f"; did you mean {close[0]!r}?" if close else "")

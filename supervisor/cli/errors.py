@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +106,8 @@ def no_such_service(name: str, known: list[str]) -> OrderFailed:
         return OrderFailed(
             "no_such_service", f"no service {name}; the services of that agent are '{name}.*'"
         )
+    from difflib import get_close_matches  # seldom needed, and large
+
     close = get_close_matches(name, known, n=1)
     name = name or "''"
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"

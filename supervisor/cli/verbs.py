@@ -1,7 +1,5 @@
 """Groups of verbs, and what is suggested for a verb that there is not."""
 
-from difflib import get_close_matches
-
 import click
 
 # What other supervisors and tools call it → what garrison calls it, as the end of a sentence.
@@ -118,6 +116,8 @@ def unknown_verb(name: str, known: list[str], parent: str = "") -> str:
     """
     if not parent and (instead := ELSEWHERE.get(name.lower())):
         return f"there is no verb {name}: {instead}"
+    from difflib import get_close_matches  # seldom needed, and large
+
     word = RENAMED.get(name.lower(), "")
     close = get_close_matches(name.lower(), known, n=1)
     if parent and (word in known or close):

@@ -1,6 +1,5 @@
 """The tables of `config.toml` and their keys, derived from the annotations in `spec` (pure)."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -19,7 +18,7 @@ from .keys import KeyField, key_fields
 from .spec import AgentSection, PluginSpec, ServiceSpec
 from .toml_lines import dotted
 from .traces import TRACE_READERS
-from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, each
+from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, each, nearest
 
 # In place of the table with the settings of a service or plugin itself, where its path is not known
 OWN_TABLE = "[….config]"
@@ -103,7 +102,7 @@ def _suggest(key: str, value: object, readers: Mapping[str, Reader], own: str) -
     """
     if (meant := ELSEWHERE.get(key)) in readers:
         return f"; it is called `{meant}` here"
-    near = difflib.get_close_matches(key, readers, n=1, cutoff=0.8)
+    near = nearest(key, readers, cutoff=0.8)
     homes = [title for title, keys in TABLES.items() if key in keys and keys is not readers]
     if near and (not own or _fits(readers[near[0]], value)):
         hint = f"; did you mean `{near[0]}`?"

@@ -4,7 +4,6 @@ A reader returns a value as the specs hold it, or raises `ConfigValueError`. No 
 of `env` or `secrets`: a token is easily put in the wrong place.
 """
 
-import difflib
 import json
 import re
 import shlex
@@ -54,9 +53,16 @@ def at_path(*keys: str | int) -> Iterator[None]:
 # --- error texts --------------------------------------------------------------------------
 
 
+def nearest(word: str, known: Collection[str], cutoff: float = 0.6) -> list[str]:
+    """Return the known word that is most like another, if one is like it."""
+    from difflib import get_close_matches  # seldom needed, and large
+
+    return get_close_matches(word, known, n=1, cutoff=cutoff)
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """Return a hint for an unknown word: the nearest known one, else all if they are few."""
-    if near := difflib.get_close_matches(word, known, n=1):
+    if near := nearest(word, known):
         return f"; did you mean `{near[0]}`?"
     return f"; known are {listed(known)}" if 0 < len(known) <= 8 else ""
 
@@ -111,7 +117,7 @@ def choice(words: type[Enum]) -> Reader:
         if not isinstance(value, str):
             raise wrong_type(f"one of {listed(known)}, in quotes", value)
         if value not in known:
-            near = did_you_mean(value, known) if difflib.get_close_matches(value, known) else ""
+            near = did_you_mean(value, known) if nearest(value, known) else ""
             raise ConfigValueError(f"expected one of {listed(known)}, got `{value}`{near}")
         return words(value)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from garrison.ipc.messages import (
@@ -413,6 +412,8 @@ class ServiceTable:
 
     def unknown(self, name: str) -> str:
         """Return the error text for a NAME that does not exist."""
+        from difflib import get_close_matches  # seldom needed, and large
+
         known = self.names()
         if any(one.startswith(f"{name}.") for one in known):
             return f"no service {name}; that agent's are '{name}.*'"

@@ -21,6 +21,7 @@ from .identity import ConfigIdentity
 from .ownership import check_home
 
 WATCH_S = 0.5
+EARLY_S = 0.1  # that a turn of the loop which happens anyway may look
 PARENT_S = 5.0  # for the folder around a home to come back, before it is made anew
 
 Event: TypeAlias = tuple[str, dict[str, Any]]  # name and data
@@ -58,6 +59,10 @@ class HomeWatch:
         self.due = time.monotonic() + WATCH_S
         self.displaced: Displaced | None = None
         self.restored = False
+
+    def is_near(self, now: float) -> bool:
+        """Return whether `turn` is due, or soon will be: the loop then need not wake for it."""
+        return now >= self.due - EARLY_S
 
     def turn(self) -> list[Event]:
         """Look at every path, and restore what is lost; return what happened."""

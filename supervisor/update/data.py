@@ -5,7 +5,6 @@ As a program it makes one copy: `python -m garrison.supervisor.update.data SOURC
 
 import contextlib
 import os
-import shutil
 import stat
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ def copy_data(source: Path, target: Path) -> None:
     if target.exists():
         return
     partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         if source.is_dir():
@@ -34,7 +33,7 @@ def copy_data(source: Path, target: Path) -> None:
             partial.mkdir(mode=0o700)
         partial.rename(target)
     except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise
     _sync_folder(target.parent)
 
@@ -51,7 +50,7 @@ def put_back(source: Path, copy: Path, aside: Path) -> bool:
         return False
     aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
         source.rename(aside)
     source.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy.rename(source)
@@ -67,6 +66,12 @@ def size_of(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += (Path(top) / name).lstat().st_size
     return total
+
+
+def _remove(folder: Path) -> None:
+    from shutil import rmtree  # large, and the supervisor imports this module for updates alone
+
+    rmtree(folder, ignore_errors=True)
 
 
 def _copy_folder(source: Path, target: Path) -> None:
@@ -92,7 +97,9 @@ def _copy_file(source: Path, target: Path) -> None:
             reading.seek(0)
             writing.seek(0)
             writing.truncate()
-            shutil.copyfileobj(reading, writing, CHUNK)
+            from shutil import copyfileobj
+
+            copyfileobj(reading, writing, CHUNK)
         writing.flush()
         os.fsync(writing.fileno())
     _like(source, target)

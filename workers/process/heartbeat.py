@@ -1,8 +1,9 @@
 """When a worker beats: together with others, and less often while nothing changes. Pure.
 
-Each beat wakes the supervisor. Workers of one group beat together, so that it wakes a few times a
-second and not once for each worker; the groups keep a host of many workers from running all of them
-at one moment. Times are monotonic seconds, which all processes of a machine share.
+Each beat wakes the supervisor. Workers of one group beat together, and all groups leave out the
+same beats, so that it wakes twice a second and not once for each worker; the groups keep a host of
+many workers from running all of them at one moment. Times are monotonic seconds, which all
+processes of a machine share.
 """
 
 from math import inf
@@ -22,8 +23,10 @@ class HeartbeatSchedule:
 
     def __init__(self, watchdog: float, token: bytes) -> None:
         longest = watchdog / 4 if watchdog else inf
-        self._interval, self._quiet = min(BEAT_S, longest), min(QUIET_S, longest)
+        self._interval = min(BEAT_S, longest)
         self._phase = self._interval * (sum(token) % GROUPS) / GROUPS
+        # Of beats that would repeat the last one, each so many is sent.
+        self._every = max(1, int(min(QUIET_S, longest) / self._interval))
         self._last: object = None
         self._sent_at = -inf
 
@@ -41,12 +44,13 @@ class HeartbeatSchedule:
             now: The time.
             adds: It has figures that are added to those of the last one, so none may be left out.
         """
-        early = now - self._sent_at < self._quiet - self._interval / 2
-        if early and not adds and content == self._last:
+        number = round((now - self._phase) / self._interval)  # the same for all groups
+        late = now - self._sent_at > (self._every + 0.25) * self._interval
+        if number % self._every and not (late or adds) and content == self._last:
             return False
         self._last, self._sent_at = content, now
         return True
 
     def renew(self) -> None:
         """Have the next beat sent in any case: another supervisor has not received the last one."""
-        self._last, self._sent_at = None, -inf
+        self._last = None

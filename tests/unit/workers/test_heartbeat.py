@@ -47,6 +47,30 @@ def test_there_are_several_groups() -> None:
     assert len(times) == GROUPS
 
 
+@given(st.lists(st.tuples(TOKENS, st.floats(0, 10)), min_size=9), st.floats(0, 1e6))
+def test_all_groups_leave_out_the_same_beats(
+    started: list[tuple[bytes, float]], now: float
+) -> None:
+    """So idle workers wake the supervisor once for each group and interval of a repeated beat."""
+    moments = set()
+    for token, later in started:
+        schedule = HeartbeatSchedule(10.0, token)
+        times = at(9, schedule, now + later)
+        sent = [one for one in times if schedule.is_due("same", one)]
+        assert all(1.9 < after - one < 2.1 for one, after in pairwise(sent[1:]))
+        moments |= {round(sent[-1] % QUIET_S * GROUPS) % (QUIET_S * GROUPS)}
+    assert len(moments) <= GROUPS
+
+
+@given(TOKENS, st.floats(1.3, 9.0))
+def test_a_late_beat_is_not_left_out(token: bytes, blocked: float) -> None:
+    """A loop that was blocked over the time of a beat sends one when it goes on."""
+    schedule = HeartbeatSchedule(10.0, token)
+    now = 100.0 + at(1, schedule, 100.0)[0] % 1
+    assert schedule.is_due("same", now)
+    assert schedule.is_due("same", now + 1.0 + blocked)
+
+
 @pytest.mark.parametrize(
     ("watchdog", "sent"),
     [
