@@ -89,12 +89,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of processes for `-n auto`: two more than cores, as tests mostly wait.
 
-    Single files run in this process, and so does what needs the machine for itself.
+    Single files run in this process, and so do soak tests.
     """
     mark = config.option.markexpr
     if "soak" in mark.split() and "not soak" not in mark:
-        return 0
-    if "external" in mark.split() and "not external" not in mark:
         return 0
     if all(Path(arg.partition("::")[0]).is_file() for arg in config.args):
         return 0
@@ -150,6 +148,8 @@ def _group_of(item: pytest.Item) -> str:
     file = _in_tests(item.path)
     if file.parts[0] in ("unit", "property"):
         return str(file)
+    if "browser" in getattr(item, "fixturenames", ()):
+        return "browser"  # of which one is enough
     shared = _shared_fixtures(item)
     return f"{item.path.stem}:{shared[0]}" if shared else ""
 

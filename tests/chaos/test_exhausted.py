@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.support.distribution import ALONE
 from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors
 from tests.support.rogue import dealer
@@ -19,7 +20,7 @@ from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import ServiceLost, with_timeout
 
-pytestmark = pytest.mark.external  # needs the machine for itself
+pytestmark = [pytest.mark.external, pytest.mark.xdist_group(ALONE)]
 
 CONFIG = """
 [plugins.echo]

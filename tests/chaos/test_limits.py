@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.distribution import ALONE
 from tests.support.host import LONG_GRACE, Host, Hosting, found
 from tests.support.proc import resident
 from tests.support.waiting import until
 
 from garrison.ipc import GarrisonError
 
-pytestmark = pytest.mark.external  # needs the machine for itself
+pytestmark = [pytest.mark.external, pytest.mark.xdist_group(ALONE)]
 
 MIB = 1 << 20
 CONFIG = """

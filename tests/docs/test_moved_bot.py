@@ -1,5 +1,7 @@
 """The bot of "Coming from discord.py", with the real library on Discord's wire."""
 
+import os
+
 import pytest
 from tests.support.discord_client import discord_bridge
 from tests.support.host import hosting
@@ -25,7 +27,7 @@ def test_the_moved_bot_has_its_commands_and_an_agent() -> None:
             "my_karma.py": code + discord.pointed,
         }
         config = config.replace("1187432093211", discord.channels["reminders"])
-        env = {"DISCORD_TOKEN": "token"}
+        env = {"DISCORD_TOKEN": f"token-{os.getpid()}"}
         with hosting(config + "remind_every = 0.5\n", files=files, env=env) as host:
             discord.until_bots(1)
             until(lambda: REMINDER in discord.answers(), what="a reminder")

@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from tests.support.counterparts import openai as llmock
 from tests.support.host import Host, hosting
 from tests.support.model_server import ModelServer, Turn, completion, failing, message
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 CONFIG = """
@@ -51,10 +51,7 @@ KINDS = ("malformed_arguments", "unknown_tool")
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return the port of the server, which each test starts anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
+    return free_port()
 
 
 def configured(host: Host, url: str, more: str = "") -> Host:

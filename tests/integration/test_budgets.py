@@ -1,13 +1,13 @@
 """Budgets and usage in a host: what answers use of models, with workers killed in the middle."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.model_server import ModelServer, Turn
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 from garrison.workers import Content, Memory
@@ -30,10 +30,7 @@ LIMIT = 1_000_000
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return the port of the server, which each test starts anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,8 @@ def bridge() -> Iterator[DiscordBridge]:
 def bot(bridge: DiscordBridge) -> Iterator[Host]:
     """Run the bot, and two with other tokens that are not started."""
     files = {"config.toml": CONFIG.format(url=bridge.url), "notes.py": NOTES}
-    env = {"DISCORD_TOKEN": f"token-{os.getpid()}", "BAD_TOKEN": "bad", "OTHER_TOKEN": "other"}
+    names = {"DISCORD_TOKEN": "token", "BAD_TOKEN": "bad", "OTHER_TOKEN": "other"}
+    env = {name: f"{token}-{os.getpid()}" for name, token in names.items()}
     with hosting("", ["parrot"], files, env, up=False) as host:
         host.up()
         bridge.until_bots(1)

@@ -16,6 +16,7 @@ import pytest
 from tests.support import proc
 from tests.support.host import Host, found, hosting
 from tests.support.model_server import ModelServer, Turn, completion
+from tests.support.ports import free_port
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, RemoteError
@@ -81,14 +82,6 @@ timeout = 5.0
 url = "http://127.0.0.1:{web}/mcp"
 """
 SECRETS = {"PLAIN_TOKEN": f"hush-plain-{os.getpid()}", "WEB_TOKEN": f"hush-web-{os.getpid()}"}
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
 
 
 def proc_bytes(pid: int, name: str) -> bytes:

@@ -1,13 +1,13 @@
 """The services tts, image and transcription, by OpenAI's library, against a server with faults."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.model_server import SOUND, ModelServer, Turn, failing
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 from garrison.ipc import ModelError
@@ -34,10 +34,7 @@ OGG = Media.of(b"OggS-sound", "audio/ogg")
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return the port of the server, which each test starts anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
+    return free_port()
 
 
 @pytest.fixture(scope="module")

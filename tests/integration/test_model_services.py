@@ -2,13 +2,13 @@
 
 import asyncio
 import importlib.util
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.model_server import ModelServer, Turn, completion, failing, message
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 from garrison.ipc import ModelError, RemoteError
@@ -51,10 +51,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return the port of the server, which each test starts anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.host import LONG_GRACE, Host, hosting
+from tests.support.ports import free_port
 from tests.support.proc import alive
 from tests.support.waiting import until
 
@@ -104,12 +105,6 @@ autostart = false
 command = ["sh", "-c", "setsid sleep 1000 & echo $! > daemon.pid"]
 autostart = false
 """
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, found, hosting
+from tests.support.ports import free_port
 from tests.support.telegram_client import TelegramServer, telegram_server
 from tests.support.waiting import until
 
@@ -128,10 +128,7 @@ def test_another_process_polls(server: TelegramServer, bot: Host) -> None:
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
+    return free_port()
 
 
 @pytest.fixture(scope="module")

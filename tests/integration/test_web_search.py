@@ -1,13 +1,13 @@
 """The web_search service in its worker, against a server with the engines' APIs and faults."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psutil
 import pytest
 from tests.support.host import Host, found, hosting
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from tests.support.web_server import KEY, Reply, WebServer
 
@@ -85,10 +85,7 @@ SECRETS = {"GOOD_KEY": KEY, "BAD_KEY": "a-bad-key-of-the-tests"}
 @pytest.fixture(scope="module")
 def port() -> int:
     """Return the port of the server, which each test starts anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        chosen: int = free.getsockname()[1]
-        return chosen
+    return free_port()
 
 
 @pytest.fixture(scope="module")

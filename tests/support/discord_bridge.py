@@ -4,7 +4,7 @@ simcord has the semantics in process: permissions, error codes, payloads. What i
 bot that must not say anything twice needs is added here: a nonce with `enforce_nonce` is one
 message for some minutes, one of more than 25 characters is refused, a message's body may be
 multipart, and requests may fail in all the ways of `discord_faults`. There is one server with some
-channels, one person, and one bot, whose token is any but `bad`.
+channels, one person, and one bot, whose token is any but `bad-…`.
 
 Paths below `/_test/` are for tests; `tests/support/discord_client.py` is their side.
 """
@@ -87,7 +87,7 @@ class Bridge:
 
     async def rest(self, request: web.Request) -> web.StreamResponse:
         """Answer one request of the API."""
-        if request.headers.get("Authorization") == "Bot bad":
+        if request.headers.get("Authorization", "").startswith("Bot bad-"):
             return _json({"message": "401: Unauthorized", "code": 0}, 401)
         path = request.path.removeprefix(API)
         if path == "/gateway/bot":

@@ -119,7 +119,7 @@ class Gateway:
     async def _identify(
         self, socket: web.WebSocketResponse, data: dict[str, Any], host: str
     ) -> Session | None:
-        if data.pop("token") == "bad":
+        if data.pop("token").startswith("bad-"):
             await socket.close(code=CLOSED_BAD_TOKEN, message=b"Authentication failed.")
             return None
         self.identified.append(data)

