@@ -35,6 +35,7 @@ for profile, most, same in (("garrison", 30, True), ("full", FULL, True), ("expl
 hypothesis.settings.load_profile("garrison")
 
 SLOWEST_FIRST = ("soak", "chaos", "docs", "integration", "property", "unit")  # folders
+SLOWEST_FILES = ("test_ray", "test_update", "test_node_machines", "test_exactly_once")
 WORKERS_MOST = 8
 FOLDER = pytest.StashKey[Path]()  # of the file that says which tests share a process
 # Else each process rewrites the assertions of all tests and of pytest's plugins anew.
@@ -169,11 +170,12 @@ def _shared_fixtures(item: pytest.Item) -> list[str]:
     )
 
 
-def _order_of(item: pytest.Item) -> tuple[bool, int]:
+def _order_of(item: pytest.Item) -> tuple[bool, bool, int]:
     folder = _in_tests(item.path).parts[0]
     place = SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
     alone = item.get_closest_marker("xdist_group")
-    return (alone is None or alone.args[0] != "machine", place)
+    is_first = alone is not None and alone.args[0] == "machine"
+    return (not is_first, item.path.stem not in SLOWEST_FILES, place)
 
 
 # --- what not every machine can run -------------------------------------------------------------

@@ -166,7 +166,7 @@ def comm(pid: int) -> str:
         return ""
 
 
-@pytest.fixture(scope="module", name="installed")
+@pytest.fixture(scope="session", name="installed")  # each process of the tests makes one
 def _installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an environment with version 0.1.0 of garrison and 1.0 of the plugin."""
     folder = tmp_path_factory.mktemp("installed")

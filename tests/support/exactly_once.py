@@ -50,6 +50,7 @@ fakeplatform = {{ use = "fakeplatform:{attribute}" }}
 {database}
 [defaults]
 intensity = 0
+watchdog = {watchdog}
 env = {{ DEEDS = "{folder}" }}
 [services.fakeplatform.config]
 socket = "{socket}"
@@ -210,8 +211,8 @@ class Trial:
 
 
 @contextlib.contextmanager
-def trial(kind: Kind, seed: int = 1) -> Iterator[Trial]:
-    """Run a platform, and a host that answers there."""
+def trial(kind: Kind, seed: int = 1, watchdog: float = 10.0) -> Iterator[Trial]:
+    """Run a platform, and a host that answers there; its services have this watchdog."""
     plugins = ["fakeplatform", "parrot"]
     with fake_platform(seed) as platform, hosting("", plugins, up=False) as host:
         platform.set(lookup=kind.lookup, dedupe=kind.dedupe, latency=LATENCY_S)
@@ -223,6 +224,7 @@ def trial(kind: Kind, seed: int = 1) -> Iterator[Trial]:
             max_length=MAX_LENGTH,
             settle=kind.settle,
             uncertain=kind.uncertain,
+            watchdog=watchdog,
         )
         host.write("config.toml", text)
         host.up()
