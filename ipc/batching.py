@@ -24,12 +24,12 @@ class Batching:
 
     Args:
         max_message: Returns the largest frame that the other side accepts, in bytes.
-        posted: Called with the id of each call that is sent, and its batch's number among those to
-            its peer; None: batches are not numbered.
+        posted: Called with the ids of the calls of each batch that is sent, and its number among
+            those to its peer; None: batches are not numbered.
     """
 
     def __init__(
-        self, max_message: Callable[[], int], posted: Callable[[int, int], None] | None
+        self, max_message: Callable[[], int], posted: Callable[[list[int], int], None] | None
     ) -> None:
         self._max_message, self._posted = max_message, posted
         self._batches: dict[Token, int] = {}  # peer → batches sent since the last Sync
@@ -101,9 +101,7 @@ class Batching:
         number = self._batches[peer] = self._batches.get(peer, 0) + 1
         if peer in self._unnumbered:
             number = UNKNOWN
-        for message in batch:
-            if type(message) is Call:
-                self._posted(message.id, number)
+        self._posted([message.id for message in batch if type(message) is Call], number)
 
     def _post(self, peer: Token, frames: list[Any]) -> None:
         """Send a batch and its large frames, or keep them in the backlog."""

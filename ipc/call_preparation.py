@@ -55,7 +55,10 @@ def prepared(
         detail = f"its arguments have {size} bytes; max_message allows {limits.max_message}"
         settle(InvalidCall(name, method, detail))
         return None
-    timeout = min(limits.timeout if timeout is None else timeout, LONGEST_TIMEOUT)
+    if timeout is None:
+        timeout = limits.timeout
+    if timeout > LONGEST_TIMEOUT:
+        timeout = LONGEST_TIMEOUT
     if timeout != timeout:  # nan: no comparison of deadlines would hold
         settle(InvalidCall(name, method, "its timeout is nan, not a number of seconds"))
         return None

@@ -79,7 +79,23 @@ class Peer:
     disordered: bool = False  # a call was returned, so `waiting` is to be sorted
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Return True if an incarnation accepts calls now."""
         usable = bool(self.token) and self.token != self.closed
         return usable and not (self.blocked or self.held)
+
+    def accepts(self, size: int, window: int, window_bytes: int) -> bool:
+        """Return True if an incarnation accepts calls now, and this one fits into its window.
+
+        Args:
+            size: Bytes of the call.
+            window: Calls that may be in flight.
+            window_bytes: Bytes of theirs; one larger call may be in flight alone.
+        """
+        return (  # each call passes here, so `is_open` is inlined
+            self.calls < window
+            and (self.bytes + size <= window_bytes or not self.calls)
+            and self.token != self.closed
+            and self.token != b""
+            and not (self.blocked or self.held)
+        )

@@ -6,10 +6,12 @@ idempotent, a few times. Times are monotonic seconds, passed in as `now`; sizes 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Protocol
+
+from msgspec import Raw
 
 from . import frames as large
 from . import messages
@@ -23,6 +25,7 @@ from .tracing import Producer
 WAITING_CALLS = 65_536  # to one service; the next call is Overloaded at once
 WAITING_WINDOWS = 16  # bytes that may wait for one service, in windows; likewise
 OVERLAP_LEAST = 32  # calls in flight to a peer; with fewer, what a turn starts goes as one batch
+OVERLAP_STEP = 8  # calls between two looks at what is queued
 OVERLAP_PERIOD = 256  # calls after which the usual number in flight is set anew
 SENT_AGAIN = 2  # times an idempotent call is sent again: it may be what crashes its callee
 
@@ -90,7 +93,10 @@ class Calls:
 
     def start(self, call: OpenCall, now: float) -> None:
         """Send a call or let it wait; fail it at once if waiting cannot help."""
-        peer = self._peers.get(call.name) or self._peer(call.name)
+        try:
+            peer = self._peers[call.name]
+        except KeyError:
+            peer = self._peer(call.name)
         call.began = now
         if self.observer is not None:
             call.note = self.observer.started(call)
@@ -98,7 +104,7 @@ class Calls:
             self._fail(call, self._unavailable(peer, call))
             return
         size = call.size
-        fits = not peer.waiting and peer.open and self._fits(peer, size)
+        fits = not peer.waiting and peer.accepts(size, self.window, self.window_bytes)
         if not fits and (
             len(peer.waiting) >= WAITING_CALLS
             or 0 < peer.waiting_bytes > WAITING_WINDOWS * self.window_bytes - size
@@ -106,11 +112,12 @@ class Calls:
             detail = "too many calls wait for it already"
             self._fail(call, Overloaded(call.name, call.method, detail))
             return
-        self._calls[call.id] = call
-        heappush(self._deadlines, (call.deadline, call.id))
-        if len(self._deadlines) > 2 * len(self._calls) + 64:
-            self._deadlines = [(c.deadline, c.id) for c in self._calls.values()]
-            heapify(self._deadlines)
+        calls, deadlines = self._calls, self._deadlines
+        calls[call.id] = call
+        heappush(deadlines, (call.deadline, call.id))
+        if len(deadlines) > 2 * len(calls) + 64:
+            deadlines[:] = [(c.deadline, c.id) for c in calls.values()]
+            heapify(deadlines)
         if fits:
             self._dispatch(peer, call, size, now)
         else:
@@ -122,11 +129,23 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False
-        if isinstance(outcome, ServiceLost) and self._may_repeat(call):  # its callee cut it short
+        if (
+            type(outcome) is not Raw
+            and isinstance(outcome, ServiceLost)  # its callee cut it short
+            and self._may_repeat(call)
+        ):
             call.sent_again += 1
             call.lost = outcome.detail
             return self.returned_unsent(call_id, source, now)
-        peer = self._leave(call, outcome, now)
+        # What follows is `_leave`, inlined: each answer passes here.
+        del self._calls[call_id]
+        if self.observer is not None:
+            self.observer.settled(call.note, outcome)
+        if self.counts is not None:
+            self.counts.settled(call.name, call.method, outcome, now - call.began)
+        peer = self._peers[call.name]
+        peer.calls -= 1
+        peer.bytes -= call.size
         call.settle(outcome)
         if peer.waiting:
             self._send_waiting(peer, now)
@@ -197,7 +216,7 @@ class Calls:
         peer = self._peers.get(name)
         return (
             peer is not None
-            and (peer.takes and peer.open and not peer.waiting)
+            and (peer.takes and peer.is_open and not peer.waiting)
             and peer.calls < self.window
         )
 
@@ -214,11 +233,12 @@ class Calls:
         call = self._calls.get(call_id)
         return None if call is None else self._timeout_error(call)
 
-    def posted(self, call_id: int, batch: int) -> None:
-        """Note in which batch to its incarnation a call was sent."""
-        call = self._calls.get(call_id)
-        if call is not None:
-            call.batch = batch
+    def posted(self, call_ids: Iterable[int], batch: int) -> None:
+        """Note in which batch to their incarnation calls were sent."""
+        for call_id in call_ids:
+            call = self._calls.get(call_id)
+            if call is not None:
+                call.batch = batch
 
     def unnumber(self, token: Token) -> None:
         """Forget in which batches the calls to an incarnation were sent."""
@@ -391,31 +411,39 @@ class Calls:
             peer = self._peers[name] = Peer(name)
         return peer
 
-    def _fits(self, peer: Peer, size: int) -> bool:
-        return peer.calls < self.window and (
-            peer.bytes + size <= self.window_bytes or peer.calls == 0
-        )
-
     def _dispatch(self, peer: Peer, call: OpenCall, size: int, now: float) -> None:
-        to = self.direct.get(peer.token, peer.token) if self.direct else peer.token
+        to = peer.token
+        if self.direct:
+            to = self.direct.get(to, to)
         call.to, call.generation, call.batch = to, peer.generation, QUEUED
         peer.calls += 1
         peer.bytes += size
-        left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
+        left = call.deadline - now
+        if not 0.001 <= left <= LONGEST_TIMEOUT:
+            left = min(max(left, 0.001), LONGEST_TIMEOUT)
         args, kwargs = call.args, call.kwargs
         if not peer.frames:
             args, kwargs = large.joined(args), large.joined(kwargs)
-        behind = call.chain, call.attribution, call.trace
         message = messages.Call(
-            call.id, call.method, args, kwargs, left, call.credit, True, *behind
+            call.id,
+            call.method,
+            args,
+            kwargs,
+            left,
+            call.credit,
+            True,
+            call.chain,
+            call.attribution,
+            call.trace,
         )
         self._send(to, message)
         if peer.calls >= OVERLAP_LEAST:
-            self._overlap(peer, to)
+            peer.started += 1
+            if not peer.started % OVERLAP_STEP:
+                self._overlap(peer, to)
 
     def _overlap(self, peer: Peer, to: Token) -> None:
         """Have half of what is in flight sent while the other half is prepared."""
-        peer.started += 1
         peer.most = max(peer.most, peer.calls)
         if peer.started >= OVERLAP_PERIOD:
             peer.usual, peer.most, peer.started = peer.most, 0, 0
@@ -431,10 +459,10 @@ class Calls:
         if peer.disordered:
             peer.waiting = OrderedDict(sorted(peer.waiting.items()))
             peer.disordered = False
-        while peer.waiting and peer.open:
+        while peer.waiting:
             call = next(iter(peer.waiting.values()))
             size = call.size
-            if not self._fits(peer, size):
+            if not peer.accepts(size, self.window, self.window_bytes):
                 return
             self._dispatch(peer, call, size, now)
             del peer.waiting[call.id]
@@ -488,7 +516,7 @@ class Calls:
             return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
         if call.lost:
             return ServiceLost(call.name, call.method, call.lost)
-        if peer.open or peer.blocked:
+        if peer.is_open or peer.blocked:
             detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
             return Overloaded(call.name, call.method, detail)
         if peer.state is State.RUNNING and not peer.paused:  # but not open: its process has ended

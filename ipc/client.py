@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar, overload
 
 import msgspec
+from msgspec import Raw
 
 from . import mail, watching
 from .call_context import CHAIN, DEADLINE
@@ -264,13 +265,18 @@ class Client:
         def settle(outcome: Value | CallError) -> None:
             if future.done():
                 return
-            if isinstance(outcome, CallError):
+            future.remove_done_callback(cancel_if)  # it costs more to be called than to be removed
+            if type(outcome) is not Raw and isinstance(outcome, CallError):
                 future.set_exception(outcome)
                 return
             try:
                 future.set_result(decoded(decode, outcome, name, method))
             except CallError as error:
                 future.set_exception(error)
+
+        def cancel_if(done: asyncio.Future[Any]) -> None:
+            if done.cancelled():
+                self.cancel(call_id)
 
         now = self.now()
         call = prepared(self.session, name, method, args, kwargs, timeout, settle, now)
@@ -280,9 +286,7 @@ class Client:
         call_id = call.id
         self.calls.start(call, now)
         if not future.done():
-            future.add_done_callback(
-                lambda done: self.cancel(call_id) if done.cancelled() else None
-            )
+            future.add_done_callback(cancel_if)
             if call.deadline < self.session.deadlines.due_at:
                 self.session.deadlines.schedule()
         return call_id

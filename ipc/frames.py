@@ -69,7 +69,8 @@ def arguments(given: tuple[Any, ...] | dict[str, Any], encode: Encode) -> Value:
     for value in given.values() if type(given) is dict else given:
         if type(value) is bytes and len(value) >= LARGE:
             return _apart(given, encode)
-    return _encoded(encode(given))
+    encoded = encode(given)
+    return Raw(encoded) if len(encoded) < LARGE else Framed(Raw(encoded))
 
 
 def result(value: Any, encode: Encode, frames: bool = True) -> Value:
@@ -81,10 +82,7 @@ def result(value: Any, encode: Encode, frames: bool = True) -> Value:
         return Raw(encode(value))
     if type(value) is bytes and len(value) >= LARGE:
         return Framed(value)
-    return _encoded(encode(value))
-
-
-def _encoded(encoded: bytes) -> Value:
+    encoded = encode(value)
     return Raw(encoded) if len(encoded) < LARGE else Framed(Raw(encoded))
 
 

@@ -29,8 +29,7 @@ class Link(Batching):
         receive: Called with the frames of each message: source, batch, large frames.
         malformed: Called for each message of fewer than two frames.
         max_message: Returns the largest frame that the other side accepts, in bytes.
-        posted: Called with the id of each call that is sent, and its batch's number among those to
-            its peer; None: batches are not numbered.
+        posted: See `Batching`.
         zero_copy: Lend very large frames to libzmq while they are sent, instead of copying them.
             From the first one on, pyzmq keeps a thread and a context of its own for that.
     """
@@ -42,7 +41,7 @@ class Link(Batching):
         malformed: Callable[[], None],
         max_message: Callable[[], int] = lambda: BATCH_BYTES,
         zero_copy: bool = False,
-        posted: Callable[[int, int], None] | None = None,
+        posted: Callable[[list[int], int], None] | None = None,
     ) -> None:
         super().__init__(max_message, posted)
         self._socket = socket

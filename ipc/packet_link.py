@@ -98,7 +98,7 @@ class PacketLink(Batching):
         malformed: Callable[[], None],
         max_message: Callable[[], int],
         ended: Callable[[], None],
-        posted: Callable[[int, int], None] | None = None,
+        posted: Callable[[list[int], int], None] | None = None,
     ) -> None:
         super().__init__(max_message, posted)
         self._socket, self._peer = connection, peer

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
+from msgspec import Raw
 
 from . import frames, values
 from .caller import Caller, Decode, check_number
@@ -302,7 +303,7 @@ def service_name_of(wanted: str | Callable[..., object]) -> tuple[str, type | No
 def decoded(decode: Decode, value: Value, name: str, method: str) -> Any:
     """Decode a result. Raises RemoteError if it does not fit its annotation."""
     try:
-        return frames.decoded(decode, value)
+        return decode(value) if type(value) is Raw else frames.decoded(decode, value)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a result type's own code may raise anything

@@ -214,10 +214,13 @@ class Session:
             return
         if self._worker is not None and source:
             self._worker.batch_read(source)
-        handlers = self.handlers
+        handlers, answered, now = self.handlers, self.calls.answered, self.now()
         for message in batch:
             try:
-                handlers[type(message)](source, message)
+                if type(message) is messages.Reply:  # as most are: one function less
+                    answered(message.id, source, message.result, now)
+                else:
+                    handlers[type(message)](source, message)
             except Exception:  # an error in one message must not lose the rest of its batch
                 log.exception("message.failed type=%s", type(message).__name__)
 

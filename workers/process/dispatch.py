@@ -10,7 +10,7 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from garrison.ipc import frames, messages, values
@@ -30,6 +30,7 @@ from .internal_methods import METHODS, InternalMethods, bound, methods_of
 from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
 from .redaction import redacted
+from .running_call import Credits, Key, RunningCall
 from .tracebacks import error_text, formatted, one_line
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ SEND = "send_message"  # a method that a call's id is of use to: a `Platform` se
 NOTICE_METHODS = methods_of(DeadLetterNotices)
 
 _encode = values.encode
-
-_Key = tuple[Token, int]
 
 
 class Dispatch:
@@ -78,15 +77,11 @@ class Dispatch:
         self._service: Service | None = None
         self._methods: dict[str, Method] = {}
         self._bound: dict[str, Callable[..., Any]] = {}
-        self._running: dict[_Key, asyncio.Task[None]] = {}
-        self._begun: dict[_Key, tuple[Call, float]] = {}  # of the running ones: since when
+        self._running: dict[Key, RunningCall] = {}
         self._cut = ""  # why running calls are cut short, once they are
-        self._credit: dict[_Key, Credits] = {}
-        self._posted: set[_Key] = set()  # calls delivered by the mailbox
         self.callers: Mapping[Token, Token] = {}  # incarnations that call directly, by address
         self.threads = MethodThreads(name, threads)
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Future[None] | None = None  # done when no call runs; of a drain
         self._hops: dict[str, str] = {}  # names in a chain of calls
         self._unsent = 0  # values that could not travel
         self.draining = False
@@ -155,53 +150,65 @@ class Dispatch:
             self._refuse(key, call.method, str(error))
             return
         function = self._bound[call.method]
+        run = RunningCall(key, call, self._loop.time(), mail)
         if method.kind is MethodKind.STREAM:
-            self._credit[key] = Credits(call.credit)
-            self._begin(key, call, self._stream(key, call, function, args, kwargs))
+            run.credits = Credits(call.credit)
+            self._begin(run, self._stream(run, run.credits, function, args, kwargs))
         else:
             if method.kind is MethodKind.THREAD:
                 function = functools.partial(self._in_thread, call, function)
-            self._begin(key, call, self._answer(key, call, function, args, kwargs), mail)
+            self._begin(run, self._answer(run, function, args, kwargs))
+
+    def _begin(self, run: RunningCall, work: Coroutine[Any, Any, None]) -> None:
+        key, context = run.key, self._context.copy()
+        self._running[key] = run
+        if self.spans is not None:
+            caller = self.callers.get(key[0], key[0])
+            self.spans.begin(key, run.call, run.mail, context, caller)
+        # Not by `create_task`: the loop's task factory is for tasks of the service's own.
+        # A name of its own would be made for each.
+        name = self._hops[run.call.method]
+        run.task = asyncio.Task(work, loop=self._loop, name=name, context=context)
 
     def cancel(self, source: Token, call_id: int) -> None:
         """Cancel a call that its caller has given up."""
-        task = self._running.get((source, call_id))
-        if task is not None:
-            self._cancel((source, call_id), task)
+        run = self._running.get((source, call_id))
+        if run is not None:
+            self._cancel(run)
 
     def credit(self, source: Token, call_id: int, items: int) -> None:
         """Permit more items of a stream."""
-        credits = self._credit.get((source, call_id))
-        if credits is not None:
-            credits.grant(items)
+        run = self._running.get((source, call_id))
+        if run is not None and run.credits is not None:
+            run.credits.grant(items)
 
     def caller_ended(self, source: Token) -> None:
         """Cancel all calls of a caller whose process has ended."""
-        for key, task in list(self._running.items()):
+        for key, run in list(self._running.items()):
             if key[0] == source:
-                self._cancel(key, task)
+                self._cancel(run)
 
     def router_changed(self) -> None:
         """Cancel the streams and posted messages that came through the old router: their callers
         gave them up with it.
         A posted message is delivered again, and must not run twice concurrently."""
-        for key in [*self._credit, *self._posted]:
-            if not is_direct(key[0]):
-                self._cancel(key, self._running[key])
+        for key, run in list(self._running.items()):
+            if (run.credits is not None or run.mail is not None) and not is_direct(key[0]):
+                self._cancel(run)
 
     def held(self) -> tuple[Held, ...]:
         """Return the running calls, the oldest first."""
         now = self._loop.time()
-        oldest = sorted(self._begun.items(), key=lambda pair: pair[1][1])[:HELD_MOST]
+        oldest = sorted(self._running.values(), key=lambda run: run.since)[:HELD_MOST]
         return tuple(
             Held(
-                "stream" if key in self._credit else "call",
-                call.method,
-                self.callers.get(key[0], key[0]),
-                now - since,
-                self._running[key].cancelling() > 0,
+                "stream" if run.credits is not None else "call",
+                run.call.method,
+                self.callers.get(run.key[0], run.key[0]),
+                now - run.since,
+                run.task is not None and run.task.cancelling() > 0,
             )
-            for key, (call, since) in oldest
+            for run in oldest
         )
 
     async def drain(self, seconds: float, reason: str = "it was stopped") -> bool:
@@ -217,9 +224,12 @@ class Dispatch:
             Whether all calls have ended by themselves.
         """
         self.draining = True
+        if not self._running:
+            return True
+        self._idle = self._loop.create_future()
         try:
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                await self._idle
         except TimeoutError:
             await self._end_running(reason, seconds)
             return False
@@ -227,65 +237,57 @@ class Dispatch:
 
     async def _end_running(self, reason: str, seconds: float) -> None:
         self._cut = f"{reason}, and the call did not end within {seconds:.3g} s"
-        begun, running = dict(self._begun), dict(self._running)
-        for key, task in running.items():
-            self._cancel(key, task)
-        _, resisting = await asyncio.wait(running.values(), timeout=CUT_S)
-        for key, task in running.items():
-            if task in resisting:
-                self._fail(key, self._lost(begun[key][0]))
+        running = {run.task: run for run in self._running.values() if run.task is not None}
+        for run in running.values():
+            self._cancel(run)
+        _, resisting = await asyncio.wait(running, timeout=CUT_S)
+        for task in resisting:
+            run = running[task]
+            self._fail(run.key, self._lost(run.call))
 
     def _lost(self, call: Call) -> Fault:
         return ServiceLost(self._name, call.method, self._cut).fault()
 
-    def _begin(self, key: _Key, call: Call, work: Any, mail: PostedMessage | None = None) -> None:
-        if not self._running:
-            self._idle.clear()
-        self._begun[key] = call, self._loop.time()
-        context = self._context.copy()
-        caller = self.callers.get(key[0], key[0])
-        context.run(CALLER.set, caller)
+    def _enter(self, run: RunningCall) -> None:
+        """Set the variables of a call, in its context: it takes its first step."""
+        call, source = run.call, run.key[0]
+        caller = self.callers.get(source, source)
+        CALLER.set(caller)
+        # A stream has no total deadline.
+        DEADLINE.set(math.inf if run.credits is not None else self._loop.time() + call.timeout)
+        CHAIN.set((*call.chain, self._hops[call.method]))
         if call.attribution is not None:
-            context.run(ATTRIBUTION.set, call.attribution)
+            ATTRIBUTION.set(call.attribution)
         if call.trace:
-            context.run(TRACE.set, call.trace)
-        if mail is not None:
-            context.run(MESSAGE.set, mail)
-            self._posted.add(key)
-        if self.spans is not None:
-            self.spans.begin(key, call, mail, context, caller)
+            TRACE.set(call.trace)
+        if run.mail is not None:
+            MESSAGE.set(run.mail)
         if call.method == SEND:
-            context.run(CALL_ID.set, [_call_id((caller, key[1]), mail)])
-        # Not by `create_task`: the loop's task factory is for tasks of the service's own.
-        self._running[key] = asyncio.Task(work, loop=self._loop, context=context)
+            CALL_ID.set([_call_id((caller, run.key[1]), run.mail)])
 
-    def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
+    def _cancel(self, run: RunningCall) -> None:
+        assert run.task is not None
         # A task that has not taken its first step does not run its `finally` clauses.
-        task.add_done_callback(lambda _: self._end(key))
-        task.cancel()
+        run.task.add_done_callback(lambda _: self._end(run))
+        run.task.cancel()
 
-    def _end(self, key: _Key) -> None:
-        self._running.pop(key, None)
-        self._begun.pop(key, None)
-        if self._posted:
-            self._posted.discard(key)
-        if self._credit:
-            self._credit.pop(key, None)
+    def _end(self, run: RunningCall) -> None:
+        running = self._running
+        running.pop(run.key, None)
         if self.spans is not None:
-            self.spans.end(key)
-        if not self._running:
-            self._idle.set()
+            self.spans.end(run.key)
+        if self._idle is not None and not running and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _answer(
         self,
-        key: _Key,
-        call: Call,
+        run: RunningCall,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        DEADLINE.set(self._loop.time() + call.timeout)
-        CHAIN.set((*call.chain, self._hops[call.method]))
+        self._enter(run)
+        key, call = run.key, run.call
         try:
             value = await function(*args, **kwargs)
             try:  # costs nothing unless it fails
@@ -307,19 +309,18 @@ class Dispatch:
         else:
             self._send(key[0], messages.Reply(key[1], result))
         finally:
-            self._end(key)
+            self._end(run)
 
     async def _stream(
         self,
-        key: _Key,
-        call: Call,
+        run: RunningCall,
+        credits: Credits,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        DEADLINE.set(math.inf)  # a stream has no total deadline
-        CHAIN.set((*call.chain, self._hops[call.method]))
-        credits = self._credit[key]
+        key, call = run.key, run.call
+        self._enter(run)
         items = function(*args, **kwargs)
         try:
             async for value in items:
@@ -350,7 +351,7 @@ class Dispatch:
                 trace = formatted(error).rstrip()
                 log.error("stream.close service=%s method=%s\n%s", self._name, call.method, trace)
             finally:
-                self._end(key)
+                self._end(run)
 
     async def _in_thread(
         self, call: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -358,7 +359,7 @@ class Dispatch:
         work = functools.partial(function, *args, **kwargs)
         return await self.threads.run(call.method, call.timeout, work)
 
-    def _cancelled(self, key: _Key, call: Call) -> None:
+    def _cancelled(self, key: Key, call: Call) -> None:
         """Reply to a caller that may still wait: the service may have cancelled its own method."""
         if self._cut:
             self._fail(key, self._lost(call))
@@ -366,10 +367,10 @@ class Dispatch:
         fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
         self._fail(key, fault.fault())
 
-    def _refuse(self, key: _Key, method: str, reason: str) -> None:
+    def _refuse(self, key: Key, method: str, reason: str) -> None:
         self._fail(key, InvalidCall(self._name, method, reason).fault())
 
-    def _fail(self, key: _Key, fault: Fault) -> None:
+    def _fail(self, key: Key, fault: Fault) -> None:
         if self.spans is not None:
             self.spans.failed(key, fault)
         self._send(key[0], messages.Failed(key[1], fault))
@@ -404,30 +405,9 @@ def _clean(text: str) -> str:
     return encodable(redacted(text))
 
 
-def _call_id(key: _Key, mail: PostedMessage | None) -> str:
+def _call_id(key: Key, mail: PostedMessage | None) -> str:
     """Return an id that a call keeps when it is sent or delivered again."""
     if mail is not None:
         return f"posted/{mail.id}"
     caller = hashlib.blake2s(key[0], digest_size=8).hexdigest()  # the token itself is an address
     return f"call/{caller}/{key[1]}"
-
-
-class Credits:
-    """Flow control of a stream: the number of items that its consumer still permits."""
-
-    def __init__(self, items: int) -> None:
-        self._left = items
-        self._more: asyncio.Future[None] | None = None
-
-    def grant(self, items: int) -> None:
-        """Permit more items."""
-        self._left += items
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
-
-    async def take(self) -> None:
-        """Wait until an item is permitted, and use that permit."""
-        while self._left <= 0:
-            self._more = asyncio.get_running_loop().create_future()
-            await self._more
-        self._left -= 1

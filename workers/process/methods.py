@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from garrison.ipc import frames, values
 from garrison.ipc.error_text import described
@@ -21,6 +21,7 @@ from garrison.workers.service import RESERVED, Service
 from . import health, lifecycle
 
 _encode = msgspec.msgpack.Encoder().encode
+_astuple = msgspec.structs.astuple
 
 SECRETS_MOST = 16  # of a service, with where to get each
 ATTRIBUTES_MOST = 64  # of a service that are described, and characters of a name
@@ -94,7 +95,10 @@ class Method:
         """
         try:
             if call.kwargs == EMPTY_MAP and self._positional is not None:
-                given = self._convert(call.args)
+                if type(call.args) is Raw:
+                    given = _astuple(self._positional(call.args))
+                else:
+                    given = self._convert(call.args)
                 while given and given[-1] is UNSET:
                     given = given[:-1]
                 return given, {}

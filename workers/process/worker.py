@@ -476,7 +476,8 @@ class Worker:
         self._dispatch.credit(source, message.id, message.items)
 
     def _reply(self, to: Token, message: messages.Data) -> None:
-        message = redaction.redact_reply(message)
+        if type(message) is not messages.Reply:  # which has no text
+            message = redaction.redact_reply(message)
         self._recorder.answered(to, message)
         link = self._session.links.get(to, self._session.bus)
         if link is not None:  # in place of `send_data`, which would be one more call

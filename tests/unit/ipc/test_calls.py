@@ -203,6 +203,7 @@ def test_half_of_what_is_in_flight_is_sent_before_the_turn_ends(
     after some calls; with few in flight all go together."""
     monkeypatch.setattr(table, "OVERLAP_LEAST", 3)
     monkeypatch.setattr(table, "OVERLAP_PERIOD", 4)
+    monkeypatch.setattr(table, "OVERLAP_STEP", 1)
     sent: list[tuple[bytes, int]] = []
     caller.calls.send_queued = lambda to, least: sent.append((to, least))
     for _ in range(3):

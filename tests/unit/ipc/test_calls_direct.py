@@ -108,8 +108,8 @@ def test_what_a_callee_never_read_is_sent_again() -> None:
     """Batches are counted by route."""
     caller = direct()
     first, second = caller.call(), caller.call()
-    caller.calls.posted(first, 1)
-    caller.calls.posted(second, 2)
+    caller.calls.posted([first], 1)
+    caller.calls.posted([second], 2)
     caller.calls.hold(ONE)
     caller.calls.ended(ONE, "it was killed", caller.now, 0)
     assert caller.outcomes[first] == []

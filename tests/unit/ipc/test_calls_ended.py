@@ -279,7 +279,7 @@ def test_what_an_incarnation_never_read_goes_to_the_next(caller: Caller, deliver
     """Only what it may have run is lost; if that is unknown, all of it."""
     calls = [caller.call() for _ in range(3)]
     for number, call_id in enumerate(calls, 1):
-        caller.calls.posted(call_id, number)
+        caller.calls.posted([call_id], number)
     read = calls if delivered < 0 else calls[:delivered]
 
     assert caller.calls.ended(ONE, "was killed", caller.now, delivered) == len(read)
@@ -293,7 +293,7 @@ def test_what_an_incarnation_never_read_goes_to_the_next(caller: Caller, deliver
 def test_a_call_of_unknown_batch_is_lost(caller: Caller) -> None:
     """After a batch came back, counts say nothing about those that were sent by then."""
     first = caller.call()
-    caller.calls.posted(first, 5)
+    caller.calls.posted([first], 5)
     caller.calls.unnumber(ONE)
 
     assert caller.calls.ended(ONE, "was killed", caller.now, 0) == 1

@@ -62,6 +62,17 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
 Served = tuple[Dispatch, Slow, list[messages.Data]]
 
 
+async def test_the_task_of_a_method_is_named_after_it(served: Served) -> None:
+    """So `garrison stack` shows which method waits where."""
+    made, service, _ = served
+    made.call(CALLER, call(1))
+    await asyncio.sleep(0)
+    assert "slow.wait" in {task.get_name() for task in asyncio.all_tasks()}
+
+    service.go.set()
+    assert await made.drain(5.0)
+
+
 async def test_a_draining_service_refuses_new_calls(served: Served) -> None:
     """Running calls finish; the caller of a refused one may send it elsewhere."""
     made, service, sent = served
