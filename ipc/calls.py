@@ -16,10 +16,11 @@ from msgspec import Raw
 from . import frames as large
 from . import messages
 from .call_counts import CallCounts
+from .call_errors import timeout_error, unavailable
 from .call_state import FORMER, QUEUED, UNKNOWN, OpenCall, Outcome, Peer
 from .directory import accepts_calls
-from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
-from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value, is_direct
+from .errors import CallError, Overloaded, ServiceLost
+from .messages import LONGEST_TIMEOUT, Entry, Token, Value, is_direct
 from .tracing import Producer
 
 WAITING_CALLS = 65_536  # to one service; the next call is Overloaded at once
@@ -101,7 +102,7 @@ class Calls:
         if self.observer is not None:
             call.note = self.observer.started(call)
         if not peer.takes:
-            self._fail(call, self._unavailable(peer, call))
+            self._fail(call, unavailable(peer, call))
             return
         size = call.size
         fits = not peer.waiting and peer.accepts(size, self.window, self.window_bytes)
@@ -119,9 +120,9 @@ class Calls:
             deadlines[:] = [(c.deadline, c.id) for c in calls.values()]
             heapify(deadlines)
         if fits:
-            self._dispatch(peer, call, size, now)
+            self._dispatch(peer, call, now)
         else:
-            self._park(peer, call, size)
+            self._park(peer, call)
             self._send_waiting(peer, now)
 
     def answered(self, call_id: int, source: Token, outcome: Outcome, now: float) -> bool:
@@ -201,7 +202,7 @@ class Calls:
             if call.deadline > now:  # a stream whose deadline was renewed
                 heappush(self._deadlines, (call.deadline, call_id))
                 continue
-            error = self._timeout_error(call)
+            error = timeout_error(self._peers[call.name], call)
             if call.is_reached:
                 self._send(call.to, messages.Cancel(call_id))
             self._leave(call, error, now)
@@ -231,7 +232,7 @@ class Calls:
     def timeout_error(self, call_id: int) -> CallError | None:
         """Return the error of a call if its deadline were now; None if it has ended."""
         call = self._calls.get(call_id)
-        return None if call is None else self._timeout_error(call)
+        return None if call is None else timeout_error(self._peers[call.name], call)
 
     def posted(self, call_ids: Iterable[int], batch: int) -> None:
         """Note in which batch to their incarnation calls were sent."""
@@ -321,7 +322,7 @@ class Calls:
         peer = self._peers[call.name]
         peer.calls -= 1
         peer.bytes -= call.size
-        self._park(peer, call, call.size)
+        self._park(peer, call)
         peer.disordered = True
 
     def unblock(self, now: float) -> None:
@@ -411,13 +412,13 @@ class Calls:
             peer = self._peers[name] = Peer(name)
         return peer
 
-    def _dispatch(self, peer: Peer, call: OpenCall, size: int, now: float) -> None:
+    def _dispatch(self, peer: Peer, call: OpenCall, now: float) -> None:
         to = peer.token
         if self.direct:
             to = self.direct.get(to, to)
         call.to, call.generation, call.batch = to, peer.generation, QUEUED
         peer.calls += 1
-        peer.bytes += size
+        peer.bytes += call.size
         left = call.deadline - now
         if not 0.001 <= left <= LONGEST_TIMEOUT:
             left = min(max(left, 0.001), LONGEST_TIMEOUT)
@@ -450,10 +451,10 @@ class Calls:
         if peer.usual:
             self.send_queued(to, peer.usual // 2)
 
-    def _park(self, peer: Peer, call: OpenCall, size: int) -> None:
+    def _park(self, peer: Peer, call: OpenCall) -> None:
         call.to = b""
         peer.waiting[call.id] = call
-        peer.waiting_bytes += size
+        peer.waiting_bytes += call.size
 
     def _send_waiting(self, peer: Peer, now: float) -> None:
         if peer.disordered:
@@ -461,19 +462,18 @@ class Calls:
             peer.disordered = False
         while peer.waiting:
             call = next(iter(peer.waiting.values()))
-            size = call.size
-            if not peer.accepts(size, self.window, self.window_bytes):
+            if not peer.accepts(call.size, self.window, self.window_bytes):
                 return
-            self._dispatch(peer, call, size, now)
+            self._dispatch(peer, call, now)
             del peer.waiting[call.id]
-            peer.waiting_bytes -= size
+            peer.waiting_bytes -= call.size
 
     def _settle_waiting(self, peer: Peer, now: float) -> None:
         if peer.takes:
             self._send_waiting(peer, now)
             return
         for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
-            error = self._unavailable(peer, call)
+            error = unavailable(peer, call)
             self._leave(call, error, now)
             call.settle(error)
 
@@ -498,27 +498,3 @@ class Calls:
         elif peer.waiting.pop(call.id, None) is not None:
             peer.waiting_bytes -= call.size
         return peer
-
-    def _unavailable(self, peer: Peer, call: OpenCall) -> CallError:
-        if call.lost:  # it may have run
-            return ServiceLost(call.name, call.method, call.lost)
-        if peer.paused:
-            return ServiceUnavailable(call.name, call.method, peer.paused)
-        state = peer.state.value if peer.state else "not configured"
-        detail = f"{state}: {peer.reason}" if peer.reason else state
-        return ServiceUnavailable(call.name, call.method, detail)
-
-    def _timeout_error(self, call: OpenCall) -> CallError:
-        if call.to:
-            return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
-        peer = self._peers[call.name]
-        if peer.held and peer.token:  # it did not answer the barrier, as it would no call
-            return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
-        if call.lost:
-            return ServiceLost(call.name, call.method, call.lost)
-        if peer.is_open or peer.blocked:
-            detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
-            return Overloaded(call.name, call.method, detail)
-        if peer.state is State.RUNNING and not peer.paused:  # but not open: its process has ended
-            return ServiceUnavailable(call.name, call.method, "restarting")
-        return self._unavailable(peer, call)

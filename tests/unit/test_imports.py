@@ -92,6 +92,7 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/call_counts.py",
     "ipc/call_context.py",
+    "ipc/call_errors.py",
     "ipc/call_state.py",
     "ipc/call_rates.py",
     "ipc/call_totals.py",
