@@ -231,8 +231,9 @@ class Dispatch:
             async with asyncio.timeout(seconds):
                 await self._idle
         except TimeoutError:
-            await self._end_running(reason, seconds)
-            return False
+            if self._running:  # the last one may have ended in the same turn
+                await self._end_running(reason, seconds)
+                return False
         return True
 
     async def _end_running(self, reason: str, seconds: float) -> None:

@@ -62,6 +62,18 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
 Served = tuple[Dispatch, Slow, list[messages.Data]]
 
 
+async def test_the_last_call_may_end_as_the_time_of_a_drain_is_over(served: Served) -> None:
+    """Both in one turn of the loop: then nothing is left to be ended."""
+    made, service, sent = served
+    made.call(CALLER, call(1))
+    await asyncio.sleep(0)
+    draining = asyncio.ensure_future(made.drain(0.0))
+    service.go.set()
+
+    assert await draining
+    assert isinstance(sent[0], messages.Reply)
+
+
 async def test_the_task_of_a_method_is_named_after_it(served: Served) -> None:
     """So `garrison stack` shows which method waits where."""
     made, service, _ = served
