@@ -73,7 +73,7 @@ from .platform.commands import Command
 from .platform.messages import Heard, Outgoing, Sent
 from .platform.platform import Platform
 from .plugin import Plugin
-from .process_ended import ProcessEnded
+from .process_ended import ProcessEnded, ProcessNotStarted
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
 from .voice import voice_text
@@ -122,6 +122,7 @@ __all__ = [
     "Platform",
     "Plugin",
     "ProcessEnded",
+    "ProcessNotStarted",
     "Processed",
     "Provider",
     "ProviderResult",

@@ -1,4 +1,7 @@
-"""`ProcessEnded`: a process that a service consists of has ended, and the service ends with it."""
+"""The end of a process that a service consists of, and its failed start: errors without a traceback.
+
+Their texts are for the operator, whom the code that raised them does not concern.
+"""
 
 
 class ProcessEnded(Exception):
@@ -15,3 +18,18 @@ class ProcessEnded(Exception):
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class ProcessNotStarted(Exception):
+    """A process that the service consists of cannot be run, or did not become ready.
+
+    Raise it in `start`: the start fails, and the text is the reason in `garrison status`, without a
+    traceback.
+
+    Attributes:
+        permanent: Whether trying again is of no use.
+    """
+
+    def __init__(self, reason: str, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent

@@ -273,7 +273,11 @@ def test_an_exit_code_of_zero_is_a_clean_end(running: Host) -> None:
 )
 def test_a_start_that_fails_says_why(running: Host, name: str, reason: str) -> None:
     """It ended, does not exist, or was not ready in time."""
-    assert reason in str(ends_as(running, name, "failed")["reason"])
+    row = ends_as(running, name, "failed")
+    assert reason in str(row["reason"])
+    assert row["traceback"] == []
+    assert "services/command" not in running.run("why", name).out
+    assert "Traceback" not in running.log(name)
 
 
 def test_a_command_that_goes_into_the_background_is_refused(running: Host) -> None:

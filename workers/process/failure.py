@@ -7,7 +7,7 @@ from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.messages import Failing, encodable
 from garrison.workers.background import BackgroundFailure
 from garrison.workers.config_class import ConfigMismatch
-from garrison.workers.process_ended import ProcessEnded
+from garrison.workers.process_ended import ProcessEnded, ProcessNotStarted
 
 from .exit import CRASHED, NOT_STARTED
 from .starting import postponed_s
@@ -34,11 +34,12 @@ def report_failure(name: str, phase: str, error: BaseException) -> ReportedFailu
     cause = error
     if type(error) is BackgroundFailure and error.__cause__ is not None:
         cause = error.__cause__
-    if issubclass(type(cause), ProcessEnded):
+    if issubclass(type(cause), ProcessEnded | ProcessNotStarted):
         reason = encodable(error_text(cause))[:2000]
         log.error("%s failed in %s: %s", name, phase, reason)
-        status = getattr(cause, "status", 0)
-        return ReportedFailure(Failing(phase, reason, of_process=True), status or NOT_STARTED)
+        permanent = getattr(cause, "permanent", False) is True
+        message = Failing(phase, reason, permanent=permanent, of_process=True)
+        return ReportedFailure(message, getattr(cause, "status", 0) or NOT_STARTED)
     text = formatted(cause)
     log.error("%s failed in %s\n%s", name, phase, text.rstrip())
     # By its type: an author's exception may raise where its `__class__` is read.

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Self
 
-from garrison.workers import PermanentFailure, Plugin, ProcessEnded, Runtime, Service
+from garrison.workers import Plugin, ProcessEnded, ProcessNotStarted, Runtime, Service
 from garrison.workers.children.descendants import below, signal_all, wait_gone
 
 from . import readiness, words
@@ -46,9 +46,8 @@ class CommandService(Service):
 
         Raises:
             ProcessEnded: It ended before that.
-            PermanentFailure: It went into the background.
-            OSError: It cannot be started.
-            TimeoutError: It was not ready in time.
+            ProcessNotStarted: It cannot be started, went into the background, or was not ready in
+                time.
         """
         checked = bool(runtime.config.health_command)
         service = (CheckedCommandService if checked else cls)(runtime)
@@ -63,7 +62,8 @@ class CommandService(Service):
         config = self.config
         kind, value = config.ready_kind, config.ready_value
         if kind == "port" and await readiness.accepts(int(value)):
-            raise OSError(f"port {value} is in use by another process: end it, or use another port")
+            reason = f"port {value} is in use by another process: end it, or use another port"
+            raise ProcessNotStarted(reason)
         self._child = child = self._start_child()
         self.runtime.report(command_pid=child.pid)
         ready = readiness.condition(kind, value, child, self._notified)
@@ -81,7 +81,7 @@ class CommandService(Service):
             await self._judge_early_end(ended.result(), kind)
         elif not waiting.done() or waiting.cancelled():
             text = f"it was not ready after {seconds:g} s: {readiness.missing(kind, value)}"
-            raise TimeoutError(words.with_last_line(text, child.tail))
+            raise ProcessNotStarted(words.with_last_line(text, child.tail))
         self.spawn(self._until_ended(ended), "command", essential=False)
         if self._notify is not None and config.watchdog:
             self.every(min(config.watchdog / 4, 1.0), self._look_at_watchdog)
@@ -94,14 +94,14 @@ class CommandService(Service):
             if self.config.watchdog:
                 environment["WATCHDOG_USEC"] = str(int(self.config.watchdog * 1e6))
         if not command:
-            raise PermanentFailure(
-                f'{self.runtime.name} has no command: write command = ["PROGRAM", "ARGUMENT"]'
-            )
+            reason = f'{self.runtime.name} has no command: write command = ["PROGRAM", "ARGUMENT"]'
+            raise ProcessNotStarted(reason, permanent=True)
         try:
             return Child.start(command, environment)
         except OSError as error:
             why = error.strerror or str(error)
-            raise OSError(f"`{command[0]}` cannot be run in {_folder()}: {why}") from error
+            reason = f"`{command[0]}` cannot be run in {_folder()}: {why}"
+            raise ProcessNotStarted(reason) from error
 
     async def _judge_early_end(self, status: int, kind: str) -> None:
         """Raise for a command that ended before it was ready; return if its work is just done."""
@@ -121,7 +121,7 @@ class CommandService(Service):
         left = await wait_gone(os.getpid(), self._checks, SETTLE_S)
         if left:
             signal_all(left, signal.SIGTERM)
-            raise PermanentFailure(words.daemonized(self.config.command))
+            raise ProcessNotStarted(words.daemonized(self.config.command), permanent=True)
 
     async def _until_ended(self, ended: "asyncio.Future[int]") -> None:
         """Wait for the end of the command, and end as it did."""
