@@ -1,4 +1,4 @@
-"""The end of a process that a service consists of, and its failed start: errors without a traceback.
+"""A process that a service consists of has ended, or does not start: errors without a traceback.
 
 Their texts are for the operator, whom the code that raised them does not concern.
 """
