@@ -22,6 +22,7 @@ SUBGROUP_FROM = 254  # version of systemd that knows DelegateSubgroup
 STOP_MARGIN_S = 15  # beside the graces of the services: to end what is left, and to write
 VERSION_S = 5.0  # for systemctl to print its version
 WATCHDOG_S = 60
+NODE_STOP_S = 40  # for services of a node to move, and for those that cannot to end in order
 SYSTEM_UNITS = Path("/etc/systemd/system")
 USER_UNITS = Path("~/.config/systemd/user")
 NAME = re.compile(r"[^A-Za-z0-9:_.@-]+")
@@ -56,6 +57,32 @@ WantedBy={target}
 """
 
 
+NETWORK = "After=network-online.target\nWants=network-online.target\n"
+NODE_UNIT = """\
+[Unit]
+Description=garrison node {name}
+Documentation=man:systemd.service(5)
+{network}StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+{user}WorkingDirectory={folder}
+ExecStart={command} --home {home} node --key {key}
+# The services outlive a killed node process, and the next one adopts them within the lease.
+KillMode=process
+Restart=always
+RestartSec=1
+# It is ready once it has contact, which may take as long as the supervisor is away.
+TimeoutStartSec=infinity
+TimeoutStopSec={stop}
+Delegate=cpu memory pids
+LimitNOFILE=65536
+
+[Install]
+WantedBy={target}
+"""
+
+
 class UnitPlan(NamedTuple):
     """What a unit depends on."""
 
@@ -72,7 +99,7 @@ class UnitPlan(NamedTuple):
 def unit_text(plan: UnitPlan) -> str:
     """Return the unit of a host."""
     system = bool(plan.user)
-    network = "After=network-online.target\nWants=network-online.target\n" if system else ""
+    network = NETWORK if system else ""
     old = plan.version and plan.version < SUBGROUP_FROM
     subgroup = (
         f"# DelegateSubgroup needs systemd {SUBGROUP_FROM}; here memory_max is held by restarts.\n"
@@ -91,6 +118,29 @@ def unit_text(plan: UnitPlan) -> str:
         subgroup=subgroup,
         credentials=_credentials(plan.secrets),
         target="multi-user.target" if system else "default.target",
+    )
+
+
+def node_unit_text(name: str, key: Path, home: Path, python: str, user: str) -> str:
+    """Return the unit of a node.
+
+    Args:
+        name: Its NAME.
+        key: Its key file, in whose folder its plugins are.
+        home: Its home.
+        python: Runs it.
+        user: That it runs as; empty: a unit of the user's own manager.
+    """
+    return NODE_UNIT.format(
+        name=_escaped(name),
+        network=NETWORK if user else "",
+        user=f"User={user}\n" if user else "",
+        folder=_escaped(str(key.parent)),
+        command=f"{_quoted(python)} -P -m garrison.supervisor.cli",
+        home=_quoted(str(home)),
+        key=_quoted(str(key)),
+        stop=NODE_STOP_S + STOP_MARGIN_S,
+        target="multi-user.target" if user else "default.target",
     )
 
 
@@ -121,17 +171,26 @@ def _quoted(text: str) -> str:
 @click.command(epilog="Examples: garrison systemd; garrison systemd --user --install")
 @click.option("--user", is_flag=True, help="A unit of your own manager (systemctl --user).")
 @click.option("--install", is_flag=True, help="Write it where systemd reads units.")
+@click.option(
+    "--node",
+    "key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="KEY",
+    help="A unit that runs garrison node with this key, in the folder of the key.",
+)
 @options
-def systemd(invocation: Invocation, user: bool, install: bool) -> int:
-    """Print a systemd unit that runs this host.
+def systemd(invocation: Invocation, user: bool, install: bool, key: Path | None) -> int:
+    """Print a systemd unit that runs this host, or a node.
 
     systemd learns when all services run, that the supervisor lives, and how long a stop takes. A
     supervisor that is killed is started again, and adopts its services.
     """
-    config = load(invocation.config, invocation.home_option)
-    folder = config.path.parent
-    text = unit_text(_plan(invocation, config, user))
-    name = unit_name(folder, config.paths[1:])
+    if key is not None:
+        name, text = _node_unit(invocation, key.absolute(), user)
+    else:
+        config = load(invocation.config, invocation.home_option)
+        text = unit_text(_plan(invocation, config, user))
+        name = unit_name(config.path.parent, config.paths[1:])
     if not install:
         invocation.answer({"name": name, "unit": text})
         invocation.say(text.rstrip())
@@ -145,6 +204,18 @@ def systemd(invocation: Invocation, user: bool, install: bool) -> int:
     if user:
         invocation.say("to keep it running after you log out: loginctl enable-linger")
     return DONE
+
+
+def _node_unit(invocation: Invocation, key: Path, user: bool) -> tuple[str, str]:
+    """Return the name and the text of the unit of a node."""
+    from garrison.supervisor.state.node_keys import read_key
+
+    from .node import HOME
+
+    name, home = read_key(key).name, invocation.home_option or key.parent / HOME
+    owner = "" if user else _user_of(key)
+    text = node_unit_text(name, key, home.absolute(), sys.executable, owner)
+    return f"garrison-node-{NAME.sub('-', name)}.service", text
 
 
 def _plan(invocation: Invocation, config: Config, user: bool) -> UnitPlan:

@@ -16,7 +16,7 @@ from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.processes import engine, node_protocol
 from garrison.supervisor.processes.engine import Happened, Inherited, Key
 from garrison.supervisor.processes.local import LocalEngine
-from garrison.supervisor.processes.node_assignment import NodePlaces, rewritten
+from garrison.supervisor.processes.node_assignment import NodePlaces, moved, rewritten
 from garrison.supervisor.processes.node_protocol import KnownWorker, WorkerSample
 
 from .home import NodeHome
@@ -192,7 +192,8 @@ class NodeWorkers:
             return
         self.table[fork.key] = KnownWorker(fork.key, fork.name, Handle())
         own = encode_assignment(mine)
-        local.fork(fork.key, fork.name, own, fork.limits, fork.log, fork.python)
+        python = moved(fork.python, assignment.source.folder, self._places.folder)
+        local.fork(fork.key, fork.name, own, fork.limits, fork.log, python)
 
     def kill_all(self) -> int:
         """Kill every worker, with all that it has started; return how many there are."""

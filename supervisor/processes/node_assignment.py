@@ -107,7 +107,11 @@ def _environment(
 def _limits(limits: WorkerLimits, before: str, after: Path) -> WorkerLimits:
     """Return limits whose working directory, if it is in the config's folder, is in the node's."""
     folder = limits.working_directory
-    if not folder or not PurePath(folder).is_relative_to(before):
-        return limits
-    moved = str(after / PurePath(folder).relative_to(before))
-    return msgspec.structs.replace(limits, working_directory=moved)
+    return msgspec.structs.replace(limits, working_directory=moved(folder, before, after))
+
+
+def moved(path: str, before: str, after: Path) -> str:
+    """Return a path on a node; one in the config's folder is in the node's."""
+    if not path or not PurePath(path).is_relative_to(before):
+        return path
+    return str(after / PurePath(path).relative_to(before))
