@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from garrison.supervisor.processes import engine as events
 from garrison.supervisor.processes.nodes import NodesEngine
 
-SHORT_S = 6.0
+SHORT_S = 4.0
 
 
 @pytest.fixture(scope="module")

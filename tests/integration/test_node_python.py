@@ -23,11 +23,11 @@ preload = ["wave", "only_here"]
 [plugins.apart]
 use = "modules"
 python = "own/bin/python"
-[services.eager]
+[services.modules]
 plugin = "modules"
 type = "modules"
 node = "box"
-[services.other]
+[services.modules-2]
 plugin = "apart"
 type = "modules"
 node = "box"
@@ -89,11 +89,11 @@ async def test_a_node_has_other_interpreters_and_preloads(host: Host, reports: R
     )
     try:
         reports.until("READY=1")
-        for name in ("eager", "other"):
+        for name in ("modules", "modules-2"):
             assert host.wait_for(name, "running")["node"] == "box"
-        assert await host.call("other", "prefix") == str(there / "own")
-        assert await host.call("eager", "prefix") == sys.prefix
-        assert await host.call("eager", "loaded", "wave")
+        assert await host.call("modules-2", "prefix") == str(there / "own")
+        assert await host.call("modules", "prefix") == sys.prefix
+        assert await host.call("modules", "loaded", "wave")
         failed = until(lambda: host.events("node.preload_failed"), what="a module is missing")
         assert "only_here" in failed[0]["data"]["reason"]
     finally:
