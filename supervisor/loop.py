@@ -192,9 +192,10 @@ class Supervisor:
         if settling or self._bus.waiting or not ready.isdisjoint(self._inputs.bus):
             self._route(None if settling else ready)
             self._bus.announce_ends()
-        if self._control.pending or not ready.isdisjoint(self._inputs.control):
+        waiting = self._control.pending and time.monotonic() >= self._gathering.until
+        if waiting or not ready.isdisjoint(self._inputs.control):
             only_beats = self._dispatcher.receive(END_S if self._bus.settling else CONTROL_S)
-            self._gathering.note_read(only_beats, time.monotonic())
+            self._gathering.note_read(only_beats, self._control.overdrawn, time.monotonic())
         if self._publisher.exit_poll.fileno() in ready:
             self._publisher.remove_ended_programs()
         if self._rotation.wake in ready:
@@ -247,7 +248,7 @@ class Supervisor:
         return set()
 
     def _wait(self) -> float:
-        if self._awake or self._control.pending:
+        if self._awake or (self._control.pending and time.monotonic() >= self._gathering.until):
             return 0.0
         if self._bus.settling or self._engine.busy:
             return 0.001

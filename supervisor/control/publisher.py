@@ -24,10 +24,13 @@ from garrison.supervisor.config.spec import CallSettings
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 
+from .shares import Shares
+
 PROGRAMS_MOST = 512
 HELD_S = 0.05  # longest delay of a change that no call depends on
 EACH_S = 0.0002  # minimum gap between broadcasts, for each member: a broadcast wakes all of them
 AHEAD_S = 0.05  # how far the rate limit may be exceeded after a pause: a lone restart is immediate
+LISTED_MOST, LISTED_RATE = 8, 10.0  # changes of one entry at once, then a second: others are held
 STALE_S = 0.25  # until a member that did not read is tried again
 NO_PIDFD = -1
 ELSEWHERE_S = 2.0  # between two looks for programs of other PID namespaces
@@ -66,9 +69,11 @@ class DirectoryPublisher:
         self._programs: dict[Token, int] = {}  # pidfds; NO_PIDFD in another PID namespace
         self._expected: set[Token] = set()  # programs that are yet to be welcomed
         self._changed: dict[str, None] = {}  # NAMEs whose state is to be published
-        self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be published
+        self._listed: dict[str, bool] = {}  # NAMEs whose whole entry is to be published; at once?
         self._removed: dict[str, None] = {}  # NAMEs that are no services any more
         self._stale: set[Token] = set()  # members that missed a change
+        self._resend_at_once = False  # to one of them
+        self._entries = Shares(LISTED_MOST, LISTED_RATE)
         self._publish_at = inf  # when held back changes are due
         self._next_free = 0.0  # rate limiter: earliest time of the next broadcast
         self._rejected = 0
@@ -209,16 +214,22 @@ class DirectoryPublisher:
         return sent
 
     def resend_directory(self, token: Token) -> None:
-        """Send the whole directory to a member again, at the end of the turn."""
+        """Send the whole directory to a member again: at the end of the turn, unless it wants that
+        all the time."""
         self._stale.add(token)
+        self._resend_at_once |= self._entries.take(token, 1, time.monotonic())
 
     def changed(self, name: str) -> None:
         """Publish a service's state at the end of the turn."""
         self._changed[name] = None
 
     def listed(self, name: str) -> None:
-        """Publish a new or changed entry at the end of the turn."""
-        self._listed[name] = None
+        """Publish a new or changed entry: at the end of the turn, unless it changes all the time.
+
+        Otherwise a service that describes itself again and again wakes all members as often.
+        """
+        at_once = self._entries.take(name, 1, time.monotonic())
+        self._listed[name] = at_once or self._listed.get(name, False)
 
     def removed(self, name: str) -> None:
         """Publish at the end of the turn that there is no such service any more."""
@@ -239,7 +250,7 @@ class DirectoryPublisher:
             if wait > 0:
                 self._publish_at = min(self._publish_at, now + wait)
                 return self._publish_at
-        self._publish_at = inf
+        self._publish_at, self._resend_at_once = inf, False
         members = self._broadcast(self._take_changes())
         cost = min(EACH_S * members, HELD_S)
         self._next_free = max(self._next_free, now) + cost
@@ -303,7 +314,7 @@ class DirectoryPublisher:
 
         Each change wakes every member: the steps of a start would cost more than the start itself.
         """
-        if self._listed or self._removed or self._stale:
+        if any(self._listed.values()) or self._removed or self._resend_at_once:
             return True
         services = self._services.services
         changed = [services[name] for name in self._changed if name in services]

@@ -17,10 +17,13 @@ from garrison.ipc.sockets import EVENTS, POLLIN, UNKNOWN_PEER, Peer
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.logs.events import EventLog
 
+from .shares import Shares
+
 # Messages that only a peer of the host's own user may send
 OWN_USER_ONLY = (messages.Order, messages.Join, messages.Leave)
 OPERATORS_SEND = (messages.Order, messages.Leave)  # all that they may send
 CONTROL_S = 0.002  # of one turn, for the control plane
+SENDER_S, SENDER_RATE = 0.05, 0.1  # of work for one sender at once, then in each second
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message
 BATCH_MOST = 1000  # messages in one batch
 PENDING_MOST = 2 * BATCH_MOST  # messages that were read and not handled: no more are read then
@@ -53,11 +56,15 @@ class ControlServer:
 
     Attributes:
         rejected: How many frames were no message of this host, those of the bus included.
+        overdrawn: A sender that the last call of `receive` has served had used more than its share
+            of the supervisor's time.
     """
 
     def __init__(self, control: RouterSet, log: EventLog) -> None:
         self._control, self._log = control, log
         self.rejected = 0
+        self.overdrawn = False
+        self._shares = Shares(SENDER_S, SENDER_RATE)
         self._pending: dict[Token, deque[Input]] = {}  # of each sender; the next one's first
         self._held = 0  # messages in all of them
 
@@ -75,9 +82,10 @@ class ControlServer:
         Args:
             seconds: The time.
         """
-        until = time.monotonic() + seconds
-        silent = False
-        while time.monotonic() < until:
+        now = time.monotonic()
+        until = now + seconds
+        silent = self.overdrawn = False
+        while now < until:
             if not silent and self._held < PENDING_MOST:
                 silent = not self._read()
             if self._pending:
@@ -87,9 +95,17 @@ class ControlServer:
                 if queue:
                     self._pending[token] = queue  # behind the other senders
                 self._held -= 1
+                began = time.monotonic()
                 yield message
+                now = time.monotonic()
+                self._note_work(token, now - began, now)
             elif silent:
                 return
+            else:
+                now = time.monotonic()
+
+    def _note_work(self, token: Token, seconds: float, now: float) -> None:
+        self.overdrawn |= not self._shares.take(token, seconds, now)
 
     def _read(self) -> bool:
         """Read one message from each socket, so that none delays the others; return False if no
@@ -119,6 +135,12 @@ class ControlServer:
             self._held += len(messages)
 
     def _take(self, frames: list[bytes], router: "zmq.Socket[bytes]", peer: Peer) -> None:
+        began = time.monotonic()
+        self._read_frames(frames, router, peer)
+        now = time.monotonic()
+        self._note_work(frames[0], now - began, now)
+
+    def _read_frames(self, frames: list[bytes], router: "zmq.Socket[bytes]", peer: Peer) -> None:
         token, foreign = frames[0], router is not self._control.own
         if foreign and not self._control.owns_address(token, router):
             if not self._control.is_former(token):

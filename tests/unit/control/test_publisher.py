@@ -101,12 +101,12 @@ def test_a_lone_change_is_published_at_once(published: Published) -> None:
 
 
 def test_a_storm_of_changes_is_published_at_a_limited_rate(published: Published) -> None:
-    """One worker that changes in every turn costs no more than the limit; the last state is
-    published when it is due."""
+    """Workers that change in every turn cost no more than the limit; the last state is published
+    when it is due."""
     broadcasts = 0
     began = published.now
     while published.now < began + 1.0:
-        published.publisher.listed("s1")
+        published.change(f"s{int(1000 * published.now) % MANY}", State.BACKOFF)
         due = published.publisher.publish()
         broadcasts += published.take_sent() // MANY
         assert due == float("inf") or published.now <= due <= published.now + publisher.HELD_S
@@ -119,12 +119,44 @@ def test_a_storm_of_changes_is_published_at_a_limited_rate(published: Published)
     assert published.publisher.publish() == float("inf")
 
 
+def test_a_service_that_describes_itself_all_the_time_wakes_the_others_rarely(
+    published: Published,
+) -> None:
+    """Beyond its share its changes are held back; another service's is published at once."""
+    began, broadcasts = published.now, 0
+    while published.now < began + 10.0:
+        published.publisher.listed("s1")
+        published.publisher.publish()
+        broadcasts += published.take_sent() // MANY
+        published.now += 0.001
+    assert broadcasts <= publisher.LISTED_MOST + 10.0 / publisher.HELD_S
+    published.publisher.listed("s1")
+    published.publisher.publish()
+    assert published.take_sent() == 0
+    published.publisher.listed("s2")
+    published.publisher.publish()
+    assert published.take_sent() == MANY
+
+
+def test_a_member_that_wants_the_directory_all_the_time_gets_it_rarely(
+    published: Published,
+) -> None:
+    """A directory costs more than the Hello that asks for it."""
+    began, token = published.now, published.services.services["s1"].current.token
+    while published.now < began + 10.0:
+        published.publisher.resend_directory(token)
+        published.publisher.publish()
+        published.now += 0.001
+    assert published.take_sent() <= publisher.LISTED_MOST + 10.0 / publisher.HELD_S
+
+
 def test_a_change_is_published_before_the_answer_that_may_depend_on_it(
     published: Published,
 ) -> None:
     """A request is answered after the change that it made is on its way."""
+    number = 0
     while published.publisher.publish() == float("inf"):  # until something is held back
-        published.publisher.listed("s1")
+        published.change(f"s{(number := number + 1) % MANY}", State.BACKOFF)
     published.take_sent()
     published.change("s2", State.STOPPED)
     published.publisher.publish(at_once=True)

@@ -51,6 +51,7 @@ class Received:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.senders = 1000.0, list[bytes]()
+        self.monkeypatch = monkeypatch
         monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.router = Router()
         self.refused: list[str] = []
@@ -110,6 +111,40 @@ def test_each_sender_has_its_share_of_a_turn(received: Received) -> None:
     while sum(sender != FLOODS for sender in received.senders) < 20:
         received.take_turn()
     assert received.senders[before:].count(FLOODS) <= 20
+
+
+def test_a_sender_that_uses_more_than_its_share_is_noticed(received: Received) -> None:
+    """Its turns are marked, until it has been silent for a while; the turns of others are not."""
+    marks: list[bool] = []
+    for _ in range(2 * int(server.SENDER_S / server.CONTROL_S)):
+        received.router.receives(FLOODS, *[Leave()] * 100)
+        received.take_turn()
+        marks.append(received.server.overdrawn)
+    assert marks == sorted(marks)  # first not, then always
+    assert 0 < marks.index(True) <= server.SENDER_S / server.CONTROL_S + 1
+    while received.server.pending or received.router.arrived:
+        received.take_turn()
+    for sender, later in ((OTHER, 0.0), (FLOODS, 2 * server.SENDER_S / server.SENDER_RATE)):
+        received.now += later
+        received.router.receives(sender, Leave())
+        received.take_turn()
+        assert not received.server.overdrawn
+
+
+def test_what_is_no_message_counts_as_its_senders_work(received: Received) -> None:
+    """Reading it takes time as well."""
+    decoded = server._decode
+
+    def slowly(frames: list[bytes], foreign: bool) -> Any:
+        received.now += TAKES_S
+        return decoded(frames, foreign)
+
+    received.monkeypatch.setattr(server, "_decode", slowly)
+    while not received.server.overdrawn:
+        received.router.arrived.append([FLOODS, SUPERVISOR, b"garbage"])
+        received.take_turn()
+    assert received.server.rejected > 1
+    assert received.senders == []
 
 
 def test_a_batch_beyond_the_bound_is_refused_as_a_whole(received: Received) -> None:
