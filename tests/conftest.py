@@ -82,9 +82,23 @@ def short_path() -> Iterator[Path]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: hundreds of supervisors are started from it."""
+    if config.getoption("--hypothesis-profile") is None:
+        _use_no_constants()
     if not hasattr(config, "workerinput"):
         for package in ("ipc", "supervisor", "workers"):
             compileall.compile_dir(ROOT / ".src" / "garrison" / package, quiet=2)
+
+
+def _use_no_constants() -> None:
+    """Have hypothesis try no constants of the package: each process would parse all its files.
+
+    The profiles that are named on the command line have them. There is no setting for it.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # another version of hypothesis
+        from hypothesis.internal.conjecture import providers
+        from hypothesis.internal.constants_ast import Constants
+
+        setattr(providers, "_get_local_constants", Constants)  # noqa: B010 - not exported
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

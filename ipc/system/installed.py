@@ -1,5 +1,6 @@
 """Which version of garrison is installed: of the files on disk, or as this process began."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -11,17 +12,27 @@ def installed_version() -> str:
     """Return the version of garrison on disk.
 
     It is in the name of a folder. `importlib.metadata` would read it as well, and cost the
-    supervisor 4 MiB.
+    supervisor 4 MiB. A place that has not changed is not read again: each `status` wants to know.
     """
     for place in sys.path:
         try:
-            names = os.listdir(place or ".")  # noqa: PTH208 (an entry of sys.path may be any text)
+            found = os.stat(place or ".")  # noqa: PTH116 (an entry of sys.path may be any text)
         except OSError:
             continue
-        for name in sorted(names, reverse=True):
+        version = _version_in(place or ".", found.st_ino, found.st_nlink, found.st_mtime_ns)
+        if version:
+            return version
+    return "0+checkout"  # it is run from one that is not installed
+
+
+@functools.lru_cache(maxsize=64)
+def _version_in(place: str, *state: int) -> str:
+    """Return the version in a place of `sys.path`, which had this state; empty: none."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(place), reverse=True):  # noqa: PTH208
             if name.startswith(BEGIN) and name.endswith(END):
                 return name.removeprefix(BEGIN).removesuffix(END)
-    return "0+checkout"  # it is run from one that is not installed
+    return ""
 
 
 @functools.cache

@@ -19,7 +19,7 @@ CONFIG = """
 [defaults]
 intensity = 0
 watchdog = 1.0
-grace = 1.0
+grace = 0.4
 [services.hang]
 [services.other]
 plugin = "hang"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.pages import PAGES, README, ROOT, Block, Page
-from tests.support.sources import FILES, TREES
+from tests.support.sources import FILES, NODES
 
 from garrison.supervisor.cli.app import verbs
 from garrison.supervisor.config.load import load
@@ -162,7 +162,7 @@ def texts() -> list[str]:
     """Return the text of each string in the code that is no docstring; a NUL is a value in it."""
     found = list[str]()
     for name in FILES:
-        nodes = list(ast.walk(TREES[name]))
+        nodes = NODES[name]
         alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         for node in nodes:
             if id(node) in alone:

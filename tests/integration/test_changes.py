@@ -1,9 +1,11 @@
 """`garrison diff` shows what is pending, and `garrison apply` does exactly that."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from tests.support.host import Host, Hosting
+from tests.support.host import Host, Hosting, hosting
 from tests.support.waiting import until
 
 from garrison.ipc import OrderFailed
@@ -35,10 +37,22 @@ plugin = Plugin(name="own", services=[Own])
 '''
 
 
-@pytest.fixture
-def one(host: Hosting) -> Host:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Host]:
     """Run three services."""
-    return host(CONFIG, ["echo", "steady"])
+    with hosting(CONFIG, ["echo", "steady"]) as running:
+        yield running
+
+
+@pytest.fixture
+def one(shared: Host) -> Host:
+    """Return the shared host with three services that run and nothing pending."""
+    shared.write("config.toml", CONFIG)
+    shared.ask("apply")
+    for name, row in shared.rows().items():
+        if row["state"] != "running":
+            shared.ask("start", name)
+    return shared
 
 
 def pending(one: Host) -> dict[str, tuple[str, list[str]]]:
@@ -176,8 +190,9 @@ def test_what_fails_half_way_says_what_was_done(one: Host) -> None:
     assert "Done before: steady removed, bad added" in ran.err
 
 
-def test_keys_of_the_host_need_an_upgrade(one: Host) -> None:
+def test_keys_of_the_host_need_an_upgrade(host: Hosting) -> None:
     """`diff` says which command takes them."""
+    one = host(CONFIG, ["echo", "steady"])
     one.write("config.toml", "[host]\nlog_files = 9\n" + CONFIG)
     ran = one.run("diff")
     assert (ran.code, ran.out) == (3, "! [host] log_files: garrison upgrade takes it\n")
@@ -185,11 +200,18 @@ def test_keys_of_the_host_need_an_upgrade(one: Host) -> None:
     assert one.run("diff").code == 0
 
 
+def outcomes(one: Host) -> list[dict[str, Any]]:
+    """Return the outcomes of applying that were recorded."""
+    kinds = {"config.applied", "config.not_applied"}
+    return [event for event in one.events() if event["event"] in kinds]
+
+
 def test_a_hangup_applies(one: Host) -> None:
     """SIGHUP to a supervisor without a terminal."""
+    before = len(outcomes(one))
     one.write("config.toml", CONFIG + NEW)
     os.kill(one.pid, 1)
-    outcome = until(lambda: one.events("config.applied") or one.events("config.not_applied"))
+    outcome = until(lambda: outcomes(one)[before:])
     assert outcome[0]["data"]["done"] == "third added", outcome
     one.wait_for("third", "running")
 

@@ -7,14 +7,14 @@ import pty
 import re
 import select
 import signal
-import subprocess
 import termios
 from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
+from tests.support.commands import ROOT, ForkedProcess
 from tests.support.following import Following
-from tests.support.host import COMMAND, Host, Hosting, hosting
+from tests.support.host import Host, Hosting, hosting
 from tests.support.waiting import PATIENCE, until
 
 CHAT = """
@@ -190,14 +190,9 @@ class Terminal:
     def __init__(self, host: Host) -> None:
         self._fd, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, 80))
-        self.process = subprocess.Popen(
-            [*COMMAND, "--home", str(host.home), "chat"],
-            env={**host.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        environ = {**host.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        words = ("--home", str(host.home), "chat")
+        self.process = ForkedProcess(words, ROOT, environ, (theirs, theirs, theirs))
         os.close(theirs)
         self._raw = b""
         self._seen = 0

@@ -217,7 +217,7 @@ def be_deaf() -> None:
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_IGN)
-    spin_long()
+    sleep_long()
 
 
 def be_masked() -> None:

@@ -39,13 +39,13 @@ class HangService(Service):
         time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
 
     async def sleep_among_threads(self, number: int) -> None:
-        """Block the loop of a process with many threads; the one started first is busy."""
+        """Block the loop of a process with many threads; only the one started first is busy."""
         never, begin = threading.Event(), threading.Event()
 
         def keep_busy() -> None:
             begin.wait()
-            while not never.is_set():
-                pass
+            while not never.wait(0.01):  # else it would take a processor from other tests
+                sum(range(100_000))
 
         threading.Thread(target=keep_busy, daemon=True).start()
         for _ in range(number):

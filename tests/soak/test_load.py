@@ -147,7 +147,7 @@ def flooded() -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("kind", ["calls", "events", "control", "garbage", "unbounded"])
-@pytest.mark.parametrize("seconds", sizes(0.6, 20.0))
+@pytest.mark.parametrize("seconds", sizes(0.3, 20.0))
 async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) -> None:
     """Orders are answered, deadlines are kept, and a program learns of the end of a third worker,
     although that has nothing to do with the flood."""

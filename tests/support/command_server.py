@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from tests.support import forked_launcher, forked_supervisor
+from tests.support import forked_launcher, forked_reader, forked_supervisor
 
 from garrison.supervisor import cli
 from garrison.supervisor.cli import __path__ as verbs
@@ -110,4 +110,6 @@ if __name__ == "__main__":
         forked_supervisor.install()
     elif request["argv"][:1] == ["up"]:
         forked_launcher.install()
+    else:
+        forked_reader.install()
     forked_launcher.leave(cli.main)

@@ -35,7 +35,12 @@ def inherited() -> dict[str, str]:
 
 def forkable(env: Mapping[str, str]) -> bool:
     """Return True if a command with this environment may be forked: Python starts the same."""
-    return _of_python(env) == _of_python(inherited())
+    return same_python(env, inherited())
+
+
+def same_python(env: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Return True if Python starts the same with both environments."""
+    return _of_python(env) == _of_python(other)
 
 
 def _of_python(env: Mapping[str, str]) -> dict[str, str]:
@@ -121,6 +126,14 @@ class ForkedProcess:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):  # its end is not reported yet
                 os.kill(self.pid, sig)
+
+    def terminate(self) -> None:
+        """Ask it to end, if it runs."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        self.send_signal(signal.SIGKILL)
 
 
 CLIENT = """\

@@ -1,14 +1,14 @@
-"""A running command that a test reads from and types into."""
+"""A running command, forked, that a test reads from and types into."""
 
 import contextlib
 import os
 import re
 import select
 import signal
-import subprocess
 from typing import Self
 
-from tests.support.host import COMMAND, Host
+from tests.support.commands import ROOT, ForkedProcess
+from tests.support.host import Host
 from tests.support.waiting import PATIENCE
 
 
@@ -16,16 +16,12 @@ class Following:
     """A command that runs until it is ended, at the latest at the end of the block."""
 
     def __init__(self, host: Host, *words: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "--home", str(host.home), *words],
-            env=host.environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._in, self._out = self.process.stdin, self.process.stdout
+        (typed, into), (out, printed) = os.pipe(), os.pipe()
+        self._in, self._out = os.fdopen(into, "wb"), os.fdopen(out, "rb")
+        command = ("--home", str(host.home), *words)
+        self.process = ForkedProcess(command, ROOT, host.environ, (typed, printed, printed))
+        os.close(typed)
+        os.close(printed)
         self._got = b""
 
     def __enter__(self) -> Self:

@@ -116,7 +116,7 @@ def _wait(requests: socket.socket) -> Never:
     requests.close()
     request = json.loads(data)
     _start_as(request, *fds)
-    _forget_tests()
+    forget_tests(launcher)
     leave(launcher.main)
 
 
@@ -167,12 +167,12 @@ def _write_over(field: int, new: bytes) -> None:
     ctypes.memmove(_bounds(field)[0], new, len(new))
 
 
-def _forget_tests() -> None:
-    """Leave no module of the tests' in `sys.modules`, and the launcher as `__main__`."""
+def forget_tests(main_module: types.ModuleType) -> None:
+    """Leave no module of the tests' in `sys.modules`, and the one that runs as `__main__`."""
     for name in [*sys.modules]:
         if name.partition(".")[0] == "tests":
             del sys.modules[name]
-    sys.modules["__main__"] = launcher
+    sys.modules["__main__"] = main_module
 
 
 def _umask() -> int:

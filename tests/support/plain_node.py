@@ -7,7 +7,6 @@ the test's own process ends what falls to that. The keeper starts a process that
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -38,22 +37,28 @@ def main(name: str, home: str, folder: str, address: str) -> None:
 
 
 def keep(pid_file: str, *words: str) -> None:
-    """Run a node's process, again after each kill, until it ends by itself."""
+    """Run a node's process, again after each kill, until it ends by itself.
+
+    It is forked, as its imports are done here.
+    """
     process_tree.become_subreaper()
-    child: subprocess.Popen[bytes] | None = None
+    child = 0
 
     def forward(number: int, frame: object) -> None:
-        if child is not None:
-            child.send_signal(number)
+        if child:
+            os.kill(child, number)
 
     signal.signal(signal.SIGTERM, forward)
     while True:
-        child = subprocess.Popen([sys.executable, __file__, "node", *words])
-        Path(pid_file).write_text(str(child.pid))
-        while (ended := os.wait())[0] != child.pid:
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            return main(*words)
+        Path(pid_file).write_text(str(child))
+        while (ended := os.wait())[0] != child:
             pass
-        child.returncode = os.waitstatus_to_exitcode(ended[1])
-        if child.returncode != -signal.SIGKILL:
+        child = 0
+        if os.waitstatus_to_exitcode(ended[1]) != -signal.SIGKILL:
             break
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -61,4 +66,4 @@ def keep(pid_file: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    (keep if sys.argv[1] == "keep" else main)(*sys.argv[2:])
+    keep(*sys.argv[1:])

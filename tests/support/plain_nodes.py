@@ -43,7 +43,7 @@ class PlainNode:
         words = [str(home) + ".pid", NODE, str(home), str(self.folder), self._address]
         with self.output.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, str(PLAIN_NODE), "keep", *words],
+                [sys.executable, str(PLAIN_NODE), *words],
                 env={"PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -3,9 +3,10 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
-from tests.support.sources import FILES, IMPORTS, TREES, each_of
+from tests.support.sources import FILES, IMPORTS, NODES, each_of
 
 pytestmark = pytest.mark.xdist_group("sources")  # parsed once
 
@@ -286,10 +287,9 @@ def test_modules_of_services_that_decide_do_no_io(name: str) -> None:
 @each_of([*PURE, *PURE_OF_SERVICES])
 def test_modules_that_decide_open_nothing(name: str) -> None:
     """Nor do they print, or read what was not handed in."""
-    tree = TREES[name]
     called = {
         node.func.id
-        for node in ast.walk(tree)
+        for node in NODES[name]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
 
@@ -426,10 +426,10 @@ SHOWN = {
 OF_A_CLOCK = {"time", "datetime", "date"}
 
 
-def clocks(tree: ast.AST) -> set[str]:
+def clocks(nodes: Iterable[ast.AST]) -> set[str]:
     """Return what a module reads the wall clock with, and what would hide that it does."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr in WALL:
             base = node.value
             name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
@@ -457,12 +457,12 @@ def clocks(tree: ast.AST) -> set[str]:
 )
 def test_a_reading_of_the_wall_clock_is_seen(code: str, expected: set[str]) -> None:
     """The rule below is about what is found."""
-    assert clocks(ast.parse(code)) == expected
+    assert clocks(ast.walk(ast.parse(code))) == expected
 
 
 @each_of(list(FILES))
 def test_every_decision_is_by_a_monotonic_clock(name: str) -> None:
     """The wall clock may be set at any time; who reads it does so to show it."""
-    found = clocks(TREES[name])
+    found = clocks(NODES[name])
 
     assert found == SHOWN.get(name, set())

@@ -1,12 +1,12 @@
 """Who may decide and change what, and that no modules import each other in a circle."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.support.sources import FILES, IMPORTS, TREES, each_of
+from tests.support.sources import FILES, IMPORTS, NODES, each_of
 
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 
@@ -28,16 +28,16 @@ OTHERS = {
 }
 
 
-def called(tree: ast.AST) -> Iterator[str]:
+def called(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Yield the last name of everything that is called."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call):
             yield getattr(node.func, "attr", "") or getattr(node.func, "id", "")
 
 
-def assigned(tree: ast.AST) -> Iterator[str]:
+def assigned(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Yield every attribute that is assigned to, other than attributes of `self`."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             target = ast.unparse(node)
             if target != f"self.{node.attr}":
@@ -50,7 +50,7 @@ def test_the_policy_has_one_caller() -> None:
     callers = {name for name in SUPERVISOR if own in IMPORTS[name]}
 
     assert callers == {MANAGER}
-    assert "step" in set(called(TREES[MANAGER]))
+    assert "step" in set(called(NODES[MANAGER]))
 
 
 @each_of([n for n in SUPERVISOR if n not in {MANAGER, RELOADING, REPORTS, ROSTER, TABLE}])
@@ -59,15 +59,15 @@ def test_the_manager_alone_changes_a_service(name: str) -> None:
     foreign = OTHERS.get(name, set())
     imported = {full.rpartition(".")[2] for full in IMPORTS[name]}
     knows = imported & {"Service", "ServiceTable", "Incarnation", "services"}
-    changed = {target for target in assigned(TREES[name]) if target.rpartition(".")[2] in RECORDS}
+    changed = {target for target in assigned(NODES[name]) if target.rpartition(".")[2] in RECORDS}
 
     assert not knows or changed <= foreign
-    assert METHODS.isdisjoint(called(TREES[name]))
+    assert METHODS.isdisjoint(called(NODES[name]))
 
 
 def test_the_rule_sees_a_change() -> None:
     """It would find one that is written as the manager writes it."""
-    assert "service.child" in set(assigned(TREES[MANAGER]))
+    assert "service.child" in set(assigned(NODES[MANAGER]))
     assert {"child", "current", "handle", "ended"} <= RECORDS
 
 
@@ -75,10 +75,10 @@ def test_the_rule_sees_a_change() -> None:
 def test_no_component_has_the_supervisor(name: str) -> None:
     """The loop and the command that starts it know it; a component gets what it uses."""
     if name not in {"supervisor/loop.py", "supervisor/cli/host.py"}:
-        names = {node.id for node in ast.walk(TREES[name]) if isinstance(node, ast.Name)}
+        names = {node.id for node in NODES[name] if isinstance(node, ast.Name)}
         texts = {
             node.value
-            for node in ast.walk(TREES[name])
+            for node in NODES[name]
             if isinstance(node, ast.Constant) and node.value == "Supervisor"
         }
         assert "Supervisor" not in names
