@@ -15,6 +15,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from _pytest.runner import runtestprotocol
 from tests.support.distribution import GroupScheduling, write_groups
 from tests.support.examples import FULL
 from tests.support.host import ROOT, Hosting, hosting
@@ -23,7 +24,7 @@ from tests.support.waiting import LONGEST, LONGEST_SOAK, ending_within
 # A loaded machine makes any example slow, so no example has a deadline. The examples are the same
 # in each run, and `.ci/run` tries more of them with `full`; `explore` tries new ones.
 LOADED = [hypothesis.HealthCheck.too_slow]
-for profile, most, same in (("garrison", 30, True), ("full", FULL, True), ("explore", 1000, False)):
+for profile, most, same in (("garrison", 20, True), ("full", FULL, True), ("explore", 1000, False)):
     hypothesis.settings.register_profile(
         profile,
         deadline=None,
@@ -53,6 +54,24 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
     with ending_within(LONGEST_SOAK if soak else LONGEST):
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In a process of xdist, send what is shown of a test: each message costs half a millisecond.
+
+    The durations and the XML of a test need all of its reports.
+    """
+    option = item.config.option
+    if not hasattr(item.config, "workerinput") or option.durations is not None or option.xmlpath:
+        return None
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -114,6 +114,17 @@ def test_apply_does_what_diff_shows(one: Host) -> None:
         one.ask("restart", "steady")
 
 
+def test_a_plugin_that_was_taken_out_can_come_back(one: Host) -> None:
+    """Also where others have changed with it."""
+    one.write("config.toml", CONFIG.replace("[plugins.steady]\n", "") + NEW)
+    one.ask("apply")
+    one.write("config.toml", CONFIG)
+    assert pending(one) == {"steady": ("new", []), "third": ("gone", [])}
+    one.ask("apply")
+    assert pending(one) == {}
+    assert one.status("steady")["state"] == "running"
+
+
 async def test_programs_learn_that_a_service_is_gone(one: Host) -> None:
     """It is not in their directory any more."""
     async with one.connect() as client:

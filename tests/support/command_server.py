@@ -30,8 +30,11 @@ REQUEST_MOST = 1 << 18  # bytes
 USED_LATER = (
     "encodings.utf_8_sig",
     "garrison.ipc.client",
+    "garrison.ipc.messages.answers",
     "garrison.supervisor.check",
     "garrison.supervisor.cli.render.crash",
+    "garrison.supervisor.cli.render.link",
+    "garrison.supervisor.cli.render.status_table",
     "garrison.supervisor.cli.render.table",
     "garrison.supervisor.logs.console",
     "garrison.supervisor.loop",

@@ -269,7 +269,7 @@ def _unknown(context: CommandContext, config: Config) -> list[str]:
         name
         for name, spec in config.plugins.items()
         if name not in plugins.read
-        or plugins.config.plugins[name] != spec
+        or plugins.config.plugins.get(name) != spec  # it may have been taken out since
         or plugins.sections.get(name, config.sections(name)) != config.sections(name)
     ]
     wanted += [name for name in plugins.with_problems() if name in config.plugins]
