@@ -6,7 +6,6 @@ callee knows at once which route a connection is, and no two have the same. Size
 
 import os
 import re
-import secrets
 import socket
 import struct
 from pathlib import Path
@@ -29,7 +28,7 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 def new_address() -> Token:
     """Return the address of a route: the name that its caller connects under."""
-    return DIRECT_MARK + secrets.token_bytes(TOKEN_BYTES - 1)
+    return DIRECT_MARK + os.urandom(TOKEN_BYTES - 1)
 
 
 def direct_path(run: Path, token: Token) -> Path:

@@ -1,6 +1,6 @@
 """Builds the components of a supervisor and connects them; each gets only what it uses."""
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -198,7 +198,7 @@ class _Builder:
         host = config.host
         self._config, self._host, self._environ = config, host, environ
         self._log, self._loop = log, loop
-        self._boot, self._services = secrets.token_hex(8), services
+        self._boot, self._services = os.urandom(8).hex(), services
         self._counters = Counters(self._services.manifest_of, time.monotonic())
         self._machine = detect_capabilities(host.cgroups, process_tree.below())
         self._others = set(process_tree.children())  # children of this process, not the host's

@@ -4,7 +4,7 @@ It lies outside the folder `state`, so that a backup of that folder, or of one s
 back an older list with the data. Synced: what was forgotten stays so over a power cut.
 """
 
-import secrets
+import os
 import time
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class ForgottenStore:
         """
         before = self.tombstones
         if not before.salt:
-            before = msgspec.structs.replace(before, salt=secrets.token_bytes(SALT))
+            before = msgspec.structs.replace(before, salt=os.urandom(SALT))
         after = before.adding(sources, person, time.time())
         content = msgspec.json.encode(StoredTombstones(after))
         write_atomic(self._file, msgspec.json.format(content), sync=True)

@@ -1,6 +1,6 @@
 """The commands by which a browser enters a console: console, console_listens, console_enter."""
 
-import secrets
+import os
 import time
 
 from garrison.ipc.messages import Order, State, Token
@@ -29,7 +29,7 @@ def console(context: CommandContext, peer: Token, order: Order) -> Command:
             text = f"{service.name} is {service.state.value}, and has no address yet"
             raise Refusal("not_running", f"{text}; garrison why {service.name} says why")
         yield True
-    ticket = secrets.token_hex(TICKET_BYTES)
+    ticket = os.urandom(TICKET_BYTES).hex()
     context.consoles.issue(ticket, uid, service.name, time.monotonic())
     return {
         "service": service.name,
