@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
@@ -78,7 +79,7 @@ class Recorder:
         self._open: dict[tuple[Token, int], int] = {}  # calls that are served → their numbers
         self._items: dict[int, int] = {}  # items of streams
         self._kept: dict[int, int] = {}  # entries that left the ring: number → place
-        self._free = [past + n * self._stride for n in reversed(range(KEPT))]
+        self._free = array("I", [past + n * self._stride for n in reversed(range(KEPT))])
         self._without: set[int] = set()  # numbers of calls for which there was no room
         self._names: dict[Token, bytes] = {}
         self._methods: dict[str, bytes] = {}  # also NAMEs of services

@@ -1,4 +1,4 @@
-"""Readies the heap for forks, so that forked processes share more of its pages.
+"""Readies the heap for forks, so that forked processes share more of its pages; returns zeros.
 
 Imports free what they needed meanwhile, and leave holes between what stays. What a forked process
 allocates would fill these first, each in another page, which is then no longer shared. With the
@@ -10,13 +10,21 @@ import contextlib
 import ctypes
 import gc
 import itertools
+import mmap
 import sys
+from typing import Any
 
 POOL, POOL_HEADER = 16 * 1024, 64  # where the interpreter keeps blocks of one size; header at most
 BLOCK_STEP, BLOCK_MOST = 16, 512
 BLOCKS_MOST = 20_000  # of one size: where blocks are kept in another way
 CHUNK_FIRST, CHUNK_LEAST = 1 << 20, 24  # of the C library
 CHUNKS_MOST = 20_000
+MADV_DONTNEED = 4  # asm-generic/mman-common.h
+
+_madvise: Any = None  # found at once: what ctypes makes for it is then made before any fork
+with contextlib.suppress(OSError, AttributeError):  # another C library
+    _madvise = ctypes.CDLL(None).madvise
+    _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def settle() -> None:
@@ -70,3 +78,16 @@ def _fill_chunks() -> None:
         else:
             return
         size = size * 7 // 8 if size > 1024 else size - 16
+
+
+def return_zeros(new: object) -> None:
+    """Return to the kernel the pages within a large object that have nothing but zeros.
+
+    They read as zeros when they are used again. No other thread may be using the object.
+    """
+    page = mmap.PAGESIZE
+    first, end = -(-id(new) // page) * page, (id(new) + type(new).__basicsize__) // page * page
+    zeros = bytes(page)
+    for address in range(first, end, page) if _madvise is not None else ():
+        if ctypes.string_at(address, page) == zeros:
+            _madvise(address, page, MADV_DONTNEED)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 from garrison.ipc import values
@@ -16,8 +17,23 @@ async def await_with_prefix(function: Callable[..., Any], *args: Any) -> Any:
 
 def call_with_prefix(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function with the first arguments, as many as it takes."""
+    return function(*args[: _positional(function)])
+
+
+def _positional(function: Callable[..., Any]) -> int | None:
+    """Return how many positional parameters a function has; None: it takes any number of them.
+
+    Most have their number in their code. To read a whole signature takes longer, and each worker
+    would have copies of the pages with what reads it.
+    """
+    bound = isinstance(function, MethodType)
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    if isinstance(plain, FunctionType) and not plain.__dict__:  # no decorator has left its mark
+        code = plain.__code__
+        if not code.co_flags & inspect.CO_VARARGS and code.co_argcount >= bound:
+            return code.co_argcount - bound
     known = parameters(function)
-    return function(*(args if known is None else args[: len(known)]))
+    return None if known is None else len(known)
 
 
 def convert_argument(

@@ -18,7 +18,7 @@ import uvloop
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Assignment, Reading
-from garrison.ipc.system import installed, log_stream, process_tree, stack_signals
+from garrison.ipc.system import heap, installed, log_stream, process_tree, stack_signals
 from garrison.ipc.tracing import header_values
 from garrison.workers import config_class
 from garrison.workers.plugin import Plugin
@@ -171,11 +171,17 @@ def _write_to(log_path: str) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = uvloop.new_event_loop()
+    heap.return_zeros(loop)  # its buffer for what streams receive: 250 KiB, seldom used as a whole
+    return loop
+
+
 def _loop(
     work: Coroutine[Any, Any, int],
     exited: Callable[[SystemExit | KeyboardInterrupt], Coroutine[Any, Any, int]] | None = None,
 ) -> NoReturn:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         code = CRASHED
         for _ in range(EXITS_MOST):  # raised by a task, these stop the loop
             try:

@@ -36,6 +36,25 @@ found = sys.getrefcount(name)
 heap.settle()
 print(before, found, sys.getrefcount(name))
 """
+ZEROS = """
+import mmap
+from pathlib import Path
+import uvloop
+from garrison.ipc.system import heap
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+loop = uvloop.new_event_loop()
+heap.return_zeros(loop)
+before = resident()
+others = [uvloop.new_event_loop() for _ in range(8)]
+most = resident()
+for one in others:
+    heap.return_zeros(one)
+found = [one.run_until_complete(one.run_in_executor(None, sum, (1, 2))) for one in others]
+print(type(loop).__basicsize__, most - before, most - resident(), sum(found))
+"""
 APART = 4  # times as many pages as side by side
 
 
@@ -58,3 +77,11 @@ def test_cached_attributes_use_no_names() -> None:
     """The cache is empty: an attribute that takes the place of another writes to no old name."""
     before, cached, after = numbers(NAMES)
     assert after == before < cached
+
+
+def test_zeros_are_returned() -> None:
+    """A loop's buffer takes no memory until it is used, and the loop works."""
+    size, taken, returned, found = numbers(ZEROS)
+    assert taken > 8 * size * 0.9, "each loop takes its buffer at once"
+    assert returned > 8 * size * 0.7
+    assert found == 8 * 3
