@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from tests.support.host import Host, found, hosting
 from tests.support.waiting import until
 
 from garrison.ipc import ServiceLost
+from garrison.ipc.messages import Changed, Delisted, Entry, Listed
+from garrison.supervisor.control.publisher import HELD_S, LISTED_MOST
 
 MOST, FILES = 1 << 20, 3
+DEATHS, CHANGES = 3, 8  # changes of state of a service that ends and starts again
 CONFIG = f"""
 [host]
 log_bytes = {MOST}
@@ -82,6 +86,36 @@ async def test_a_flood_stays_within_its_bound(running: Host, by_child: bool) -> 
     lines = running.run("logs", "flood", "-n", "3").out.splitlines()
     assert lines == [f"after the flood {number}" for number in range(3)]
     assert running.status("flood")["restarts"] == 0
+
+
+async def test_a_flood_of_descriptions_wakes_other_members_rarely(
+    running: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service whose description changes all the time is published a few times a second, and with
+    what is published anyway. Ends are announced meanwhile."""
+    async with running.connect() as client:
+        flood, echo, seen = found(client, "flood"), found(client, "echo"), list[str]()
+        directory = client.session.directory
+        apply = directory.apply
+
+        def note(change: Listed | Delisted | Changed) -> Entry | None:
+            seen.extend([change.entry.name] if isinstance(change, Listed) else ())
+            return apply(change)
+
+        began = time.monotonic()
+        await flood.flood_descriptions()
+        monkeypatch.setattr(directory, "apply", note)
+        for _ in range(DEATHS):
+            pid = running.status("echo")["pid"]
+            waiting = asyncio.ensure_future(echo.hang("here"))
+            await echo.add(1)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(ServiceLost):
+                await waiting
+            running.until_reborn("echo", pid)
+        assert await flood.calm()
+        most = LISTED_MOST + (time.monotonic() - began) / HELD_S + DEATHS * CHANGES
+    assert 0 < seen.count("flood") <= most
 
 
 async def test_a_flood_of_the_supervisor_holds_up_no_other(running: Host) -> None:

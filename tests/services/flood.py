@@ -1,12 +1,14 @@
 """A service that writes more than anyone reads, by a thread or a child, also while it hangs."""
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from garrison.ipc import messages
 from garrison.workers import Plugin, Service
@@ -51,15 +53,20 @@ class FloodService(Service):
 
     async def flood_control(self) -> None:
         """Send the supervisor as much as it reads, until `calm`."""
-        self.sending = asyncio.ensure_future(self._send())
-
-    async def _send(self) -> None:
-        link = self.runtime.client.session.control
-        assert link is not None
         batch = [messages.Beat(1, 0, 0)] * 1000
+        self.sending = asyncio.ensure_future(self._send(lambda: batch))
+
+    async def flood_descriptions(self) -> None:
+        """Send the supervisor ever new descriptions of this service, until `calm`."""
+        numbers = itertools.count()
+        new = lambda: [messages.Subscribe((f"event-{next(numbers)}",)) for _ in range(10)]  # noqa: E731
+        self.sending = asyncio.ensure_future(self._send(new))
+
+    async def _send(self, batch: Callable[[], list[Any]]) -> None:
+        link: Any = self.runtime.client.session.control
         while True:
             for _ in range(10 - len(link._backlog)):
-                link._post_batch(messages.SUPERVISOR, batch)
+                link._post_batch(messages.SUPERVISOR, batch())
             await asyncio.sleep(0)
 
     async def calm(self) -> bool:
