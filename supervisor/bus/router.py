@@ -24,6 +24,7 @@ from garrison.ipc.sockets import EVENTS, NOBLOCK, POLLIN, RCVMORE
 from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
+from .last_messages import LastMessages
 from .routes import PLAIN, Frames, PeerTable, route
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -41,6 +42,7 @@ UNKNOWN, UNKNOWN_MOST = "an unknown sender on the bus", 256  # of which a time i
 NO_ADDRESS: Token = b"-"  # of a sender whose key is another's
 REMOTE_BY_S = 1.0  # as ANNOUNCE_BY_S, for a process on a node: its connection has ended by then
 PROBE_S = 0.01  # between two looks whether that connection has ended
+PEERS_MORE = 16  # connections that may be there besides those of members
 AGAIN_S = 0.005  # before the next attempt to send to a peer whose queue was full
 
 
@@ -91,6 +93,7 @@ class BusRouter:
         self._ending: dict[Token, tuple[float, str]] = {}  # since when; the cause once known
         self._open: dict[Token, float] = {}  # of `_ending`, on nodes: when to look at them again
         self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
+        self._last_messages = LastMessages()
         self._empty_at = 0.0  # when the bus was last seen empty
         self._queues: dict[Token, SendQueue] = {}
         self._again_at = 0.0  # when to try again to send what is queued
@@ -173,6 +176,8 @@ class BusRouter:
         source = self._source(socket) if remote else socket.recv(NOBLOCK)
         destination = socket.recv(NOBLOCK)
         frames: Frames = [source, destination]
+        if self._ending:
+            self._last_messages.note(source)
         while socket.getsockopt(RCVMORE):
             frames.append(socket.recv(NOBLOCK, copy=len(frames) == PLAIN - 1))
         own = self._own
@@ -356,11 +361,34 @@ class BusRouter:
             if token in self._open and now < since + REMOTE_BY_S:
                 self._look(token, cause, now)
                 continue
-            read = self._empty_at >= since + SETTLE_S
+            read = self._empty_at >= since + SETTLE_S or self._has_read_all(token)
             if (read and cause) or now >= since + ANNOUNCE_BY_S:
                 del self._ending[token]
                 self._open.pop(token, None)
+                self._last_messages.forget(token)
                 self.drop(token, cause or "its process ended")
+
+    def _has_read_all(self, token: Token) -> bool:
+        """Return whether all that an ended member has sent was read, although the bus is not empty:
+        libzmq has read its connection to the end, and a ROUTER reads its peers by turns."""
+        if not self._last_messages.follows(token):
+            if not self._is_disconnected(token):
+                return False
+            self._last_messages.follow(token)
+        peers = (len(self.live) + PEERS_MORE) * len(self._routers.all)
+        return self._last_messages.were_read(token, 2 * peers)
+
+    def _is_disconnected(self, token: Token) -> bool:
+        """Return whether libzmq has noticed that the connection of an ended process has ended."""
+        socket = self._router_of.get(token, self._own)
+        self._note_use(socket)
+        try:
+            sockets.send(socket, [token, SUPERVISOR, NOTHING])
+        except zmq.ZMQError as error:
+            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+                raise
+            return error.errno == zmq.EHOSTUNREACH
+        return False
 
     def _look(self, token: Token, cause: str, now: float) -> None:
         """Look whether the connection of an ended process on a node has ended: what it sent is all
@@ -368,16 +396,9 @@ class BusRouter:
         if now < self._open[token]:
             return
         self._open[token] = now + PROBE_S
-        socket = self._router_of.get(token, self._own)
-        self._note_use(socket)
-        try:
-            sockets.send(socket, [token, SUPERVISOR, NOTHING])
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                del self._open[token]
-                self._ending[token] = now, cause
-            elif error.errno != zmq.EAGAIN:
-                raise
+        if self._is_disconnected(token):
+            del self._open[token]
+            self._ending[token] = now, cause
 
     def drop(self, token: Token, cause: str) -> None:
         """Remove a member, and announce its end to those that exchanged messages with it."""
