@@ -24,6 +24,7 @@ log_bytes = {MOST}
 log_files = {FILES}
 [defaults]
 watchdog = 0
+intensity = 0
 [plugins.flood]
 [plugins.echo]
 """
