@@ -111,7 +111,10 @@ def restore_all(state: Path, update: Update, say: Callable[[str], None]) -> Upda
 
 def end_processes(staged: Path) -> None:
     """End every process that runs by an environment: workers first, by themselves if they can."""
-    workers = [pid for pid, parent in _running(staged).items() if parent in _running(staged)]
+    running = _running(staged)
+    workers = [
+        pid for pid, parent in running.items() if parent in running and not _is_blocking(pid)
+    ]
     for pid in workers:
         _signal(pid, staged, signal.SIGTERM)
     until = time.monotonic() + END_S
@@ -138,6 +141,19 @@ def _running(staged: Path) -> dict[int, int]:
                 if fields[0] != "Z":
                     found[int(entry.name)] = int(fields[1])
     return found
+
+
+def _is_blocking(pid: int) -> bool:
+    """Return whether a process blocks SIGTERM, as does the template, which forks workers."""
+    with contextlib.suppress(OSError):
+        return blocks(Path(f"/proc/{pid}/status").read_text("utf-8", "replace"), signal.SIGTERM)
+    return False
+
+
+def blocks(status: str, number: int) -> bool:
+    """Return whether a process blocks a signal, by its `status` in /proc."""
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")]
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
 
 
 def _runs_by(pid: int, staged: Path) -> bool:
