@@ -121,7 +121,7 @@ def _use_no_constants() -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of processes for `-n auto`: two more than cores, as tests mostly wait.
+    """Return the number of processes for `-n auto`: more than cores, as tests mostly wait.
 
     Single files run in this process, and so do soak tests.
     """
@@ -130,7 +130,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     if all(Path(arg.partition("::")[0]).is_file() for arg in config.args):
         return 0
-    return min(len(os.sched_getaffinity(0)) + 2, WORKERS_MOST)
+    is_external = "external" in mark.split() and "not external" not in mark
+    more = 1 if is_external else 2  # browsers, databases and Ray have processes of their own
+    return min(len(os.sched_getaffinity(0)) + more, WORKERS_MOST)
 
 
 @pytest.hookimpl(tryfirst=True)

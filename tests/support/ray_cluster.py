@@ -77,6 +77,11 @@ class Cluster:
         row = self.row()
         return row["state"] == "running" and row["node"] in names
 
+    def versions(self, package: str) -> dict[str, str | None]:
+        """Return which version of a package each machine has that has joined; None: none."""
+        shown = self.host.ask("nodes")["nodes"]
+        return {one["name"]: one["packages"].get(package) for one in shown}
+
     def placer(self) -> int:
         """Return the pid of the program that speaks to Ray."""
         (pid,) = [
