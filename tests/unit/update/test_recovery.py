@@ -60,7 +60,7 @@ def test_what_cannot_end_by_itself_is_not_waited_for(
     python, drained = tmp_path / "bin" / "python", tmp_path / "drained"
     python.parent.mkdir()
     python.symlink_to(os.path.realpath(sys.executable))
-    command = [python, "-S", "-c", LAUNCHER, drained]
+    command = [str(python), "-S", "-c", LAUNCHER, str(drained)]
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert launcher.stdout is not None
     pids = [launcher.pid]
