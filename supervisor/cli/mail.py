@@ -202,6 +202,7 @@ def _list(data: dict[str, Any]) -> Iterable[Any]:
             for cells, lane in zip([heads, *rows], ["LANE", *lanes], strict=True):
                 cells.insert(3, lane)
         yield table.table(heads, rows)
+        yield from _held_lanes(data["letters"])
     if data.get("damaged_count"):
         yield ""
         yield (
@@ -212,6 +213,13 @@ def _list(data: dict[str, Any]) -> Iterable[Any]:
         yield table.table(columns, map(_damaged, data["damaged_messages"]))
     for path in data["damaged"]:
         yield f"a damaged file was moved aside: {path}"
+
+
+def _held_lanes(rows: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield a line for each lane that waits for a notice; an older mailbox names none."""
+    held = {(row["receiver"], row["lane"]): row["notice"] for row in rows if row.get("notice")}
+    for (receiver, lane), notice in held.items():
+        yield f"lane {lane} of {receiver} waits for the notice {notice}"
 
 
 def _receiver(row: dict[str, Any]) -> tuple[str, ...]:
@@ -251,6 +259,7 @@ def _details(invocation: Invocation, data: dict[str, Any]) -> list[tuple[str, An
         ("key", data["key"]),
         ("lane", data.get("lane")),
         ("next try in", span(data["retry_s"]) if data.get("retry_s") is not None else None),
+        ("waits for", f"the notice {data['notice']}" if data.get("notice") else None),
         ("expires in", span(data["expires_s"]) if data["expires_s"] is not None else None),
         ("refused", f"{data['attempts']} times" if data["attempts"] else None),
         ("deaths", f"{data['deaths']} of its receiver" if data["deaths"] else None),

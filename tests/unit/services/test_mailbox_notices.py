@@ -13,6 +13,8 @@ from tests.support.waiting import eventually
 
 from garrison.ipc import PostRequest
 from garrison.ipc.messages import Delisted
+from garrison.supervisor.cli import mail
+from garrison.supervisor.cli.render import table
 from garrison.workers import DeadLetter
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, notices
@@ -130,6 +132,28 @@ async def test_a_platform_says_its_text_before_the_next_answer_of_the_room(
         await taken(agent, 4)
     assert chat.notices == [1]
     assert [one for one in agent.taken if one < 1000] == [2, 4]
+
+
+async def test_what_waits_for_a_notice_is_listed_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In `mail ls` and `mail show`, with the notice's id; other messages name none."""
+    agent, chat = Agent(), Poster()
+    async with mailbox(tmp_path, monkeypatch, bot=agent, chat=chat, poster=Poster()) as service:
+        stop(service, "chat")
+        await service.post(post(1))
+        behind = await service.post(post(2))
+        await dead(service)
+        listed = await service.ls()
+        (notice,) = [row["id"] for row in listed["letters"] if row["method"] == "$dead_letter"]
+        named = {row["id"]: row["notice"] for row in listed["letters"]}
+        assert {one for one in named if named[one]} == {behind}
+        assert named[behind] == notice
+        assert list(listed["letters"][0])[-1] == "notice"
+        assert (await service.show(behind))["notice"] == notice
+        table.show(*mail._list(mail._merge([listed], 20)))
+        assert f"lane room of bot waits for the notice {notice}\n" in capsys.readouterr().out
+        chat.gate.set()
 
 
 async def test_a_poster_that_is_no_platform_is_told_meanwhile(

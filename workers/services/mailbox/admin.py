@@ -1,6 +1,7 @@
 """What an operator sees of the mailbox and can change: list, show, replay, drop."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 from garrison.workers.sqlite.files import damaged_files
 
 from . import damage, schema
-from .checksums import DEAD, Message
+from .checksums import DEAD, WAITING, Message
 from .damage import DamagedMessage
 from .delivery import Dispatcher
+from .notices import HeldLane
 from .replays import Ended
 from .store import Store
 from .system_clock import SystemClock
@@ -41,7 +43,7 @@ class Admin:
         counts = await self._store.execute(schema.count_by_receiver)
         messages = await self._store.execute(lambda at: schema.list_oldest(at, receiver, most))
         damaged, total = await self._store.execute(lambda at: damage.listed(at, receiver, most))
-        now = self._clock.now()
+        now, held = self._clock.now(), self._dispatcher.held_lanes
         return {
             "receivers": [
                 {
@@ -54,7 +56,9 @@ class Admin:
                 for name, waiting, dead, oldest, oldest_dead in counts
                 if receiver in {None, name}
             ],
-            "letters": [summary(message, now) | {"bytes": size} for message, size in messages],
+            "letters": [
+                summary(message, now, held) | {"bytes": size} for message, size in messages
+            ],
             "damaged": [str(path) for path in damaged_files(self._path)],
             "damaged_messages": [damaged_summary(one) for one in damaged],
             "damaged_count": total,
@@ -72,7 +76,7 @@ class Admin:
             if lost is not None:
                 return damaged_details(lost)
             raise LookupError(f"no message {message_id}: delivered, dropped, or never posted")
-        return summary(message, self._clock.now()) | {
+        return summary(message, self._clock.now(), self._dispatcher.held_lanes) | {
             "args": msgspec.msgpack.decode(message.args),
             "kwargs": msgspec.msgpack.decode(message.kwargs),
         }
@@ -126,8 +130,15 @@ def age(posted_at: float | None, now: float) -> float | None:
     return None if posted_at is None else max(now - posted_at, 0.0)
 
 
-def summary(message: Message, now: float) -> dict[str, Any]:
-    """Return a message for display, without its arguments."""
+def summary(message: Message, now: float, held: Mapping[HeldLane, str] = {}) -> dict[str, Any]:
+    """Return a message for display, without its arguments.
+
+    Args:
+        message: The message.
+        now: The mailbox's time.
+        held: The lanes that wait for the notice of a dead letter, each with the notice's id.
+    """
+    waits = message.state == WAITING and message.lane is not None
     return {
         "id": message.id,
         "receiver": message.receiver,
@@ -144,6 +155,7 @@ def summary(message: Message, now: float) -> dict[str, Any]:
         "death": message.death,
         "reason": message.reason,
         "bytes": len(message.args) + len(message.kwargs),
+        "notice": held.get(HeldLane(message.receiver, message.lane or "")) if waits else None,
     }
 
 

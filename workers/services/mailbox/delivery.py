@@ -378,6 +378,11 @@ class Dispatcher:
             left = {one.id for one in found if one.poster in self._runtime.client.directory}
             self._end_notices(one for one in ids if one not in left)
 
+    @property
+    def held_lanes(self) -> dict[HeldLane, str]:
+        """Return the lanes that wait for a notice, each with the notice's id."""
+        return self._notices.by_lane()
+
     def _begin_notice(self, notice: Message, dead: Message) -> bool:
         """Return whether the lane of a dead letter waits for its notice, and note it."""
         if dead.lane is None or not self._is_platform(notice.receiver):

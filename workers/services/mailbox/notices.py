@@ -121,6 +121,10 @@ class PendingNotices:
             if held.receiver == receiver:
                 yield held.lane
 
+    def by_lane(self) -> dict[HeldLane, str]:
+        """Return the id of the notice that each lane waits for."""
+        return {held: one for one, held in reversed(self._lanes.items())}  # of several the first
+
     def rename(self, old: Iterable[str], new: str) -> None:
         """Make the lanes of some receivers another's."""
         former = set(old)
