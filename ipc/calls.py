@@ -221,18 +221,13 @@ class Calls:
             and peer.calls < self.window
         )
 
-    def replace_args(self, call_id: int, args: Callable[[], Value]) -> bool:
-        """Replace the arguments of a call by fewer, if it waits; return False if it does not."""
-        call = self._calls.get(call_id)
-        if call is None or call.to:
-            return False
-        call.args = args()
-        return True
+    def find(self, call_id: int) -> OpenCall | None:
+        """Return a call that has not ended."""
+        return self._calls.get(call_id)
 
-    def timeout_error(self, call_id: int) -> CallError | None:
-        """Return the error of a call if its deadline were now; None if it has ended."""
-        call = self._calls.get(call_id)
-        return None if call is None else timeout_error(self._peers[call.name], call)
+    def timeout_error(self, call: OpenCall) -> CallError:
+        """Return the error of a call if its deadline were now."""
+        return timeout_error(self._peers[call.name], call)
 
     def posted(self, call_ids: Iterable[int], batch: int) -> None:
         """Note in which batch to their incarnation calls were sent."""

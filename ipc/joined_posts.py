@@ -19,7 +19,7 @@ from .messages import Entry
 from .values import encode
 
 POST, POST_ALL = "post", "post_all"  # methods of the mailbox
-JOINED_MOST = 32  # posts of one call; more are several, so that one is stored while the next travel
+JOINED_MOST = 32  # posts of one call; more are several
 JOINED_BYTES = 64 * 1024  # of one call
 AROUND = 512  # bytes around the arguments of one of them, about
 
@@ -183,11 +183,11 @@ class JoinedCall:
     def shrink(self) -> None:
         """Leave out the posts that nothing waits for any more, if the call was not sent yet."""
         left = [post for post in self._posts if not post.future.done()]
+        call = self._calls.find(self._id)
         if not left:
             self._future.cancel()
-        elif self._calls.replace_args(
-            self._id, lambda: Raw(encode(([one.request for one in left],)))
-        ):
+        elif call is not None and not call.to:
+            call.args = Raw(encode(([post.request for post in left],)))
             self._posts = left
 
     def _set_timer(self, latest: float) -> None:
@@ -199,10 +199,9 @@ class JoinedCall:
     def _fail_late(self, latest: float) -> None:
         now = self._now()
         late = [one for one in self._posts if one.deadline <= now and not one.future.done()]
-        error = self._calls.timeout_error(self._id) if late else None
-        for post in late:
-            if error is not None:
-                post.future.set_exception(_own(error, post))
+        if (call := self._calls.find(self._id)) is not None:
+            for post in late:
+                post.future.set_exception(_own(self._calls.timeout_error(call), post))
         self._set_timer(latest)
         if late:
             self.shrink()

@@ -6,8 +6,10 @@ commit share the next one, so none waits for others to arrive. The thread ends w
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +18,7 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Cursor], Any]
 
 MAX_BATCH = 256  # operations in one commit
+PATIENCE_S = 0.001  # how long patient operations wait for others
 
 
 class JoiningOperation:
@@ -44,9 +47,36 @@ class WriteRequest(NamedTuple):
     future: asyncio.Future[Any]
     size: int  # bytes that it adds; 0: never rejected
     callback: Callable[[Any], None] | None
+    patient: bool = False  # it can wait a moment for others, to share their commit
 
 
 Batch = list[WriteRequest]
+
+
+class Pace:
+    """How long patient operations wait for others. Pure; times are monotonic seconds.
+
+    They wait while others follow each commit within `PATIENCE_S`, as where many post at once. What
+    comes then shares its commit with them, and does not wait for theirs.
+    """
+
+    def __init__(self) -> None:
+        self._committed_at = -math.inf  # the last time, with an operation that is not patient
+        self._is_dense = False  # the next one came within `PATIENCE_S`
+
+    def begun(self, is_patient: bool, now: float) -> None:
+        """Note that a commit begins, with patient operations alone or with others."""
+        if not is_patient or now >= self._committed_at + PATIENCE_S:
+            self._is_dense = now < self._committed_at + PATIENCE_S
+
+    def committed(self, is_patient: bool, now: float) -> None:
+        """Note that it has ended."""
+        if not is_patient:
+            self._committed_at = now
+
+    def wait_s(self, now: float) -> float:
+        """Return how long patient operations wait now."""
+        return max(self._committed_at + PATIENCE_S - now, 0.0) if self._is_dense else 0.0
 
 
 class WriterThread:
@@ -66,6 +96,7 @@ class WriterThread:
         self._pending: deque[WriteRequest] = deque()
         self._new: Batch = []  # of this iteration of the event loop; used by its thread alone
         self._wakeup = threading.Condition()
+        self._pace = Pace()
         self.closing = False
         self._thread = threading.Thread(target=self._write, name=name, daemon=True)
 
@@ -89,6 +120,7 @@ class WriterThread:
         operation: Callable[[sqlite3.Cursor], T],
         size: int = 0,
         callback: Callable[[T], None] | None = None,
+        patient: bool = False,
     ) -> asyncio.Future[T]:
         """Run an operation; the future has its result once that is on disk.
 
@@ -100,13 +132,14 @@ class WriterThread:
             size: Bytes that it adds; 0 is never rejected.
             callback: Called with the result, in the order of the operations, even if the future
                 was cancelled.
+            patient: It can wait for `PATIENCE_S` to share the commit of others.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self.closing:
             return future
         if not self._new:
             self._loop.call_soon(self._submit)  # once for all requests of this loop iteration
-        self._new.append(WriteRequest(operation, future, size, callback))
+        self._new.append(WriteRequest(operation, future, size, callback, patient))
         return future
 
     def begin_close(self) -> None:
@@ -143,7 +176,10 @@ class WriterThread:
     def _write(self) -> None:
         try:
             while batch := self._next_batch():
+                is_patient = all(request.patient for request in batch)
+                self._pace.begun(is_patient, time.monotonic())
                 outcomes = self._commit(batch)
+                self._pace.committed(is_patient, time.monotonic())
                 self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
             self._close()
         except BaseException as error:  # noqa: BLE001 (the service crashes with it)
@@ -154,10 +190,15 @@ class WriterThread:
         if not self.failed.done():
             self.failed.set_exception(error)
 
+    def _is_urgent(self) -> bool:
+        return self.closing or not all(request.patient for request in self._pending)
+
     def _next_batch(self) -> Batch:
         with self._wakeup:
             while not self._pending and not self.closing:
                 self._wakeup.wait()
+            if wait_s := self._pace.wait_s(time.monotonic()):
+                self._wakeup.wait_for(self._is_urgent, wait_s)
             count = min(len(self._pending), MAX_BATCH)
             return [self._pending.popleft() for _ in range(count)]
 

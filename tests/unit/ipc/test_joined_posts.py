@@ -21,7 +21,7 @@ from garrison.ipc.errors import (
     ServiceUnavailable,
 )
 from garrison.ipc.frames import joined
-from garrison.ipc.joined_posts import JOINED_MOST
+from garrison.ipc.joined_posts import JOINED_BYTES, JOINED_MOST
 from garrison.ipc.mail import PostRequest
 from garrison.ipc.messages import Changed, Entry, Manifest, MethodInfo, State, Welcome
 
@@ -151,6 +151,41 @@ async def test_whatever_is_posted_keeps_its_order(make: Callable[..., Host], see
     assert host.in_order == list(range(len(tasks)))
     host.answer(*host.calls)
     assert await asyncio.gather(*tasks) == [str(n) for n in range(len(tasks))]
+
+
+async def test_a_joined_call_has_a_bounded_size(make: Callable[..., Host]) -> None:
+    """A larger message is a call of its own."""
+    host = make()
+    await host.busy()
+    for number in range(10):
+        host.post(number, JOINED_BYTES // 3)
+    host.post(10, 2 * JOINED_BYTES)
+    await turns()
+    assert [len(found) for found in host.numbers] == [2, 2, 2, 2, 2, 1]
+    assert all(len(call.args) < 1.1 * JOINED_BYTES for call in host.calls[:-1])
+
+
+async def test_a_post_that_waits_by_itself_is_a_part_of_its_callers_call(
+    make: Callable[..., Host],
+) -> None:
+    """Its chain of methods and its deadline are those of the method that posted it."""
+    host = make(state=State.STARTING)
+    client = host.client
+
+    async def in_a_method(number: int) -> str:
+        DEADLINE.set(client.now() + 10.0 * number)
+        CHAIN.set((f"a.m{number}",))
+        return await client.post("receiver", "take", number)
+
+    tasks = [asyncio.create_task(in_a_method(number)) for number in range(1, 4)]
+    await turns(1)
+    tasks += [asyncio.create_task(in_a_method(number)) for number in range(4, 6)]
+    await turns()
+    client.session.handle(Changed("mailbox", State.RUNNING, True, 1, MAILBOX))
+    assert [call.chain for call in host.calls] == [(f"a.m{n}",) for n in range(1, 6)]
+    assert [round(call.timeout / 10.0) for call in host.calls] == [1, 2, 3, 3, 3]
+    for task in tasks:
+        task.cancel()
 
 
 async def test_posts_with_a_key_are_sent_again_and_others_are_lost(

@@ -137,7 +137,9 @@ class MailboxService(Service):
             MailboxFull: There is no room.
         """
         now = self.clock.now()
-        messages = [self._message(post, now) for post in posts]
+        names = {post.service for post in posts}
+        receivers = {name: self.runtime.client.directory.current_name(name) for name in names}
+        messages = [self._message(post, receivers[post.service], now) for post in posts]
         stored = await self.store.execute(
             Insertion(messages, self.store.next_seq),
             sum(message.size for message in messages),
@@ -147,10 +149,10 @@ class MailboxService(Service):
         )
         return [message_id for message_id, _ in stored]
 
-    def _message(self, post: PostRequest, now: float) -> Message:
+    def _message(self, post: PostRequest, receiver: str, now: float) -> Message:
         return Message(
-            id=self._new_id(),
-            receiver=self.runtime.client.directory.current_name(post.service),
+            id=self._id_at(now),
+            receiver=receiver,
             method=post.method,
             args=bytes(post.args),
             kwargs=bytes(post.kwargs),
@@ -207,7 +209,10 @@ class MailboxService(Service):
 
         Increasing ids extend the index at its end; random ones would write all over it.
         """
-        microseconds = int(self.clock.now() * 1e6)
+        return self._id_at(self.clock.now())
+
+    def _id_at(self, now: float) -> str:
+        microseconds = int(now * 1e6)
         self._last_id = max(self._last_id + 1, microseconds << 12 | random.getrandbits(12))
         return f"{self._last_id:016x}"
 

@@ -159,21 +159,31 @@ class Dispatcher:
 
     def pump(self, queue: ReceiverQueue) -> None:
         """Start every read and delivery that is possible now."""
+        message = self._next(queue)
+        if message is not None:
+            self._spawn(self._deliver_all(queue, message), f"deliver to {queue.receiver}")
+
+    def _next(self, queue: ReceiverQueue) -> Message | None:
+        """Start every read and delivery that is possible now, apart from the first delivery:
+        return its message."""
         is_replaced = self.queues.get(queue.receiver) is not queue  # it was read again meanwhile
         if self._stopping or is_replaced or queue.receiver in self._held:
             self._landed.set()
-            return
+            return None
         self._read(queue)
         if self._runtime.paused:
-            return
+            return None
+        first = None
         if self._runtime.client.generation_of(queue.receiver):
             queue.window = self._runtime.client.mail_window_of(queue.receiver)
+            first = queue.take_next()
             while (message := queue.take_next()) is not None:
-                self._spawn(self._deliver(queue, message), f"deliver {message.id}")
+                self._spawn(self._deliver_all(queue, message), f"deliver to {queue.receiver}")
             if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
                 self.queues.pop(queue.receiver, None)
         if not queue.lanes.is_idle or queue.receiver in self._timers:
             self._set_timer(queue)
+        return first
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run work that ends; it may begin before the service runs."""
@@ -239,6 +249,12 @@ class Dispatcher:
 
     # --- one delivery -------------------------------------------------------------------------
 
+    async def _deliver_all(self, queue: ReceiverQueue, message: Message | None) -> None:
+        """Deliver a message, and then those that follow it."""
+        while message is not None:
+            await self._deliver(queue, message)
+            message = self._next(queue)
+
     async def _deliver(self, queue: ReceiverQueue, message: Message) -> None:
         now = self._clock.now()
         if is_expired(message, now):
@@ -255,7 +271,6 @@ class Dispatcher:
             await self._remove(queue, message, lambda at: schema.drop(at, [message.id]))
         else:
             await self._call_and_apply(queue, message, args)
-        self.pump(queue)
 
     async def _call_and_apply(self, queue: ReceiverQueue, message: Message, args: bytes) -> None:
         self._delivering.add(message.id)
@@ -440,7 +455,8 @@ class Dispatcher:
             if notices.is_notice(message):
                 self._end_notices([message.id])
 
-        await self._store.execute(remove, callback=removed)
+        # The next delivery waits for it, but no post: it shares the commit of the next ones.
+        await self._store.execute(remove, callback=removed, patient=True)
 
     async def _retry(self, queue: ReceiverQueue, decision: Decision) -> None:
         after = decision.message

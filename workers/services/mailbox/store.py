@@ -84,6 +84,7 @@ class Store:
         operation: Callable[[sqlite3.Cursor], T],
         size: int = 0,
         callback: Callable[[T], None] | None = None,
+        patient: bool = False,
     ) -> asyncio.Future[T]:
         """Run an operation in a transaction; the future has its result once that is on disk.
 
@@ -92,6 +93,7 @@ class Store:
             size: Bytes that it adds. It is rejected if there is no room; 0 is never rejected.
             callback: Called with the result, in the order of the operations, even if the future
                 was cancelled.
+            patient: It can wait a moment to share the commit of others.
 
         Raises:
             MailboxFull: Too many operations are pending.
@@ -100,7 +102,7 @@ class Store:
             raise MailboxFull(f"{MAX_PENDING:,} messages already wait to be written")
         if size and self._writer.closing:
             raise MailboxFull("the mailbox is closing")
-        return self._writer.execute(operation, size, callback)
+        return self._writer.execute(operation, size, callback, patient)
 
     def begin_close(self) -> None:
         """Accept no further operations; pending ones are still written."""

@@ -17,7 +17,8 @@ class SystemClock:
     """
 
     def __init__(self, last: ClockRecord | None) -> None:
-        self._clock = Clock(last, _read_clocks())
+        self._boot_id = _read_boot_id()  # the same as long as this process runs
+        self._clock = Clock(last, self._reading())
 
     def now(self) -> float:
         """Return the mailbox's time."""
@@ -25,16 +26,19 @@ class SystemClock:
 
     def record(self) -> ClockRecord:
         """Return the record to save."""
-        return self._clock.record(_read_clocks())
+        return self._clock.record(self._reading())
 
     def to_wall_time(self, own: float) -> float:
         """Convert the mailbox's time to wall clock time."""
-        return self._clock.to_wall_time(own, _read_clocks())
+        return self._clock.to_wall_time(own, self._reading())
+
+    def _reading(self) -> ClockReading:
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return ClockReading(self._boot_id, uptime, time.time())
 
 
-def _read_clocks() -> ClockReading:
+def _read_boot_id() -> str:
     try:
-        boot_id = BOOT_ID.read_text("ascii").strip()
+        return BOOT_ID.read_text("ascii").strip()
     except OSError:  # an id that never matches: after a restart, the wall clock decides
-        boot_id = secrets.token_hex(8)
-    return ClockReading(boot_id, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+        return secrets.token_hex(8)
