@@ -357,7 +357,7 @@ ROWS = (
     Row("chat", "line at chat to answer, p50", "ms", 0.015, chat, absolute=True),
     Row("answer", "message to answer, p50", "ms", 0.012, answer, absolute=True),
     Row("answers", "answers in 20 rooms", "calls/s", 250.0, answers, absolute=True),
-    Row("posts", "posts of 64 posters", "calls/s", 0.25, posts),
+    Row("posts", "posts of 64 posters", "calls/s", 0.3, posts),
     Row("post", "one post, p50", "ms", 10.0, post),
     Row("delivered", "delivered to one service", "calls/s", 0.0, delivered),
     Row("start", "50 services running", "s", 0.35, start),

@@ -75,13 +75,16 @@ class Dispatcher:
 
     def add(self, messages: Iterable[tuple[Message, int]]) -> None:
         """Queue messages that are on disk, each with its seq; 0 marks a duplicate."""
+        with_room: dict[str, ReceiverQueue] = {}
         for message, seq in messages:
             if seq:
                 message.seq = seq
                 queue = self.open_queue(message.receiver)
                 queue.add_posted(message)
                 if queue.has_free_window:  # otherwise the end of a delivery starts the next
-                    self.pump(queue)
+                    with_room[message.receiver] = queue
+        for queue in with_room.values():
+            self.pump(queue)
 
     def open_queue(self, receiver: str) -> ReceiverQueue:
         """Return a receiver's queue. A new one is filled from disk."""
