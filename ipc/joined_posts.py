@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from .calls import Calls
-from .errors import CallError, CallTimeout, RemoteError, ServiceLost, from_fault
+from .errors import CallError, CallTimeout, InvalidCall, RemoteError, ServiceLost, from_fault
 from .messages import Entry
 from .values import encode
 
@@ -79,6 +79,7 @@ class JoinedPosts:
         self._count = 0  # posts of this turn
         self._busy = False  # the last turn posted more than one
         self._in_flight = 0  # joined calls
+        self._refused = "", 0  # NAME and generation of a mailbox that knows no joined posts
 
     def add(self, mailbox: Entry, post: Post) -> None:
         """Send a post, in order with those before it: at once, or with others of this turn."""
@@ -118,21 +119,28 @@ class JoinedPosts:
         posts = [post for post in queue if not post.future.done()]
         if mailbox is None or not posts:
             return
+        if len(posts) == 1 or not self._may_join(mailbox, posts):
+            self._send_each(mailbox, posts)
+            return
+        self._in_flight += 1
+        call = JoinedCall(self._calls, self._now, mailbox, posts, self._ended)
         try:
-            if len(posts) > 1 and self._may_join(mailbox, posts):
-                self._in_flight += 1
-                JoinedCall(self._calls, self._now, posts, self._ended).start(self._start, mailbox)
-            else:
-                for post in posts:
-                    post.context.run(self._send_alone, mailbox, post)
+            call.start(self._start)
         except Exception as error:  # noqa: BLE001 (each caller receives it, as of a call of its own)
-            for post in posts:
+            call.fail(error)
+
+    def _send_each(self, mailbox: Entry, posts: Sequence[Post]) -> None:
+        for post in posts:
+            try:
+                post.context.run(self._send_alone, mailbox, post)
+            except Exception as error:  # noqa: BLE001 (its caller receives it)
                 if not post.future.done():
                     post.future.set_exception(error)
 
     def _may_join(self, mailbox: Entry, posts: Sequence[Post]) -> bool:
         """Return True if the mailbox takes joined posts, and can be sent these now."""
         knows = any(method.name == POST_ALL for method in mailbox.manifest.methods)
+        knows = knows and self._refused != (mailbox.name, mailbox.generation)
         room = self._in_flight < self._calls.window // JOINED_MOST
         return knows and room and self._calls.sends_now(mailbox.name)
 
@@ -140,8 +148,12 @@ class JoinedPosts:
         arguments = (post.request,)
         self._start(mailbox.name, POST, arguments, {}, None, _decode_id, post.future, post.keyed)
 
-    def _ended(self) -> None:
+    def _ended(self, mailbox: Entry, refused: Sequence[Post]) -> None:
+        """Note that a joined call has ended; send posts alone that the mailbox did not take so."""
         self._in_flight -= 1
+        if refused:
+            self._refused = mailbox.name, mailbox.generation
+        self._send_each(mailbox, refused)
 
 
 class JoinedCall:
@@ -150,35 +162,44 @@ class JoinedCall:
     Args:
         calls: The table of calls.
         now: Returns monotonic seconds.
+        mailbox: It is for.
         posts: All with a key, or all without.
-        ended: Called once it has ended.
+        ended: Called once it has ended, with the posts that the mailbox refused unread: one of an
+            earlier release may have taken the place of the one that the call was for.
     """
 
     def __init__(
         self,
         calls: Calls,
         now: Callable[[], float],
+        mailbox: Entry,
         posts: list[Post],
-        ended: Callable[[], None],
+        ended: Callable[[Entry, Sequence[Post]], None],
     ) -> None:
-        self._calls, self._now, self._posts, self._ended = calls, now, posts, ended
+        self._calls, self._now, self._mailbox = calls, now, mailbox
+        self._posts, self._ended = posts, ended
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[list[str]] = self._loop.create_future()
         self._future.add_done_callback(self._settle)
         self._timer: asyncio.TimerHandle | None = None
         self._id = 0
 
-    def start(self, start: StartCall, mailbox: Entry) -> None:
+    def start(self, start: StartCall) -> None:
         """Send it. It ends with the last of its posts' deadlines; earlier ones have a timer."""
         for post in self._posts:
             post.call = self
         latest = max(post.deadline for post in self._posts)
         requests = [post.request for post in self._posts]
         self._id = start(
-            *(mailbox.name, POST_ALL, (requests,), {}, latest - self._now(), _decode_ids),
+            *(self._mailbox.name, POST_ALL, (requests,), {}, latest - self._now(), _decode_ids),
             *(self._future, self._posts[0].keyed),
         )
         self._set_timer(latest)
+
+    def fail(self, error: Exception) -> None:
+        """End it, as it could not be sent."""
+        if not self._future.done():
+            self._future.set_exception(error)
 
     def shrink(self) -> None:
         """Leave out the posts that nothing waits for any more, if the call was not sent yet."""
@@ -209,16 +230,19 @@ class JoinedCall:
     def _settle(self, done: "asyncio.Future[list[str]]") -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._ended()
-        if done.cancelled():  # no post is left
-            return
-        error = done.exception()
-        ids = [] if error is not None else done.result()
+        for post in self._posts:
+            post.call = None  # no circle is left
+        error = None if done.cancelled() else done.exception()
+        left = [post for post in self._posts if not post.future.done()]
+        self._ended(self._mailbox, left if isinstance(error, InvalidCall) else ())
+        if not (done.cancelled() or isinstance(error, InvalidCall)):
+            self._distribute([] if error is not None else done.result(), error)
+
+    def _distribute(self, ids: list[str], error: BaseException | None) -> None:
         if error is None and len(ids) != len(self._posts):
             detail = f"it answered {len(ids)} ids for {len(self._posts)} messages"
-            error = RemoteError(self._posts[0].request.service, POST_ALL, detail)
+            error = RemoteError(self._mailbox.name, POST_ALL, detail)
         for number, post in enumerate(self._posts):
-            post.call = None  # no circle is left
             if post.future.done():
                 continue
             if error is None:

@@ -15,6 +15,7 @@ from garrison.ipc.client import Client
 from garrison.ipc.errors import (
     CallError,
     CallTimeout,
+    InvalidCall,
     Overloaded,
     RemoteError,
     ServiceLost,
@@ -242,6 +243,28 @@ async def test_a_mailbox_of_an_earlier_release_gets_calls_of_one_post(
     assert [call.method for call in host.calls] == ["post"] * 3
     host.answer(*host.calls)
     assert await asyncio.gather(*tasks) == ["0", "1", "2"]
+
+
+async def test_posts_that_were_refused_together_are_sent_one_by_one(
+    make: Callable[..., Host],
+) -> None:
+    """A mailbox of an earlier release has taken the place of the one that they were for: it has
+    not run the call. Further posts to it do not travel together."""
+    host = make()
+    tasks = await host.join(3)
+    tasks[1].cancel()
+    await turns()
+    host.settle(host.calls[0], InvalidCall("mailbox", "post_all", "no such method"))
+    await turns()
+    assert [call.method for call in host.calls[1:]] == ["post"] * 2
+    host.answer(*host.calls[1:])
+    assert (await tasks[0], await tasks[2]) == ("0", "2")
+    host.sent.clear()
+    more = [host.post(number) for number in range(3)]
+    await turns()
+    assert [call.method for call in host.calls] == ["post"] * 3
+    for task in more:
+        task.cancel()
 
 
 async def test_posts_wait_one_by_one_for_a_mailbox_that_does_not_run(
