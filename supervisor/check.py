@@ -16,12 +16,12 @@ from garrison.supervisor.config.characters import (
     unused_fields,
     unused_secrets,
 )
-from garrison.supervisor.config.engine_spec import SUPERVISOR
 from garrison.supervisor.config.environment import (
     differing_sources,
     worker_environment,
 )
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.config.plain import is_without_command
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.accounts import account_problems, members

@@ -3,7 +3,7 @@
 from math import inf
 from typing import Any, Protocol
 
-from garrison.supervisor.config.engine_spec import SUPERVISOR
+from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.services import Service
 
 

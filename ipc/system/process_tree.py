@@ -5,7 +5,7 @@ child, even if it called `setsid` or forked twice, and is killed and reaped here
 """
 
 import contextlib
-import ctypes
+import functools
 import os
 import resource
 import select
@@ -13,10 +13,12 @@ import signal
 import time
 from collections.abc import Container
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import ctypes
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
-LIBC = ctypes.CDLL(None, use_errno=True)
 PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel provides it
 TICKS, PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 STAT_BYTES = 4096  # of /proc/PID/stat, which has some 300
@@ -25,15 +27,25 @@ STILL = frozenset("TtZX")  # states: stopped, by a debugger too, or ended
 STOP_ROUNDS = 20  # of stopping new processes, before all are killed
 
 
+@functools.cache
+def libc() -> "ctypes.CDLL":
+    """Return the C library."""
+    import ctypes  # slow to import, and commands come here without need of it
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent ends."""
-    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        import ctypes
+
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def set_name(name: str) -> None:
     """Set the name of this process that `ps -o comm` shows, at most 15 bytes of it."""
-    LIBC.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    libc().prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def forbid_cores() -> None:

@@ -18,7 +18,7 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.messages import encodable
 from garrison.ipc.system import process_tree
 from garrison.ipc.system.locks import is_locked
-from garrison.supervisor.config.engine_spec import SUPERVISOR
+from garrison.supervisor.config.own_machine import SUPERVISOR
 
 from .errors import unquoted_pattern
 

@@ -6,16 +6,12 @@ completes nothing. Switched on by `_GARRISON_COMPLETE`, see docs/reference/cli.m
 
 import contextlib
 import os
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 import msgspec
-
-from garrison.supervisor.config.document import read_file
-from garrison.supervisor.config.homes import find_home
 
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -39,6 +35,8 @@ def _words(ctx: click.Context, param: click.Parameter) -> Iterable[str]:
 
 
 def _home(ctx: click.Context) -> Path:
+    from garrison.supervisor.config.homes import find_home  # only a shell that completes needs it
+
     found = ctx.find_root().obj
     config = getattr(found, "named_config", ()) or None
     return find_home(getattr(found, "home_option", None), config, os.environ)
@@ -66,7 +64,10 @@ def _snapshot(home: Path) -> list[_Known]:
 
 def _names(home: Path, ctx: click.Context) -> set[str]:
     """Return the NAMEs of services: those that run, that have a log, and of the config."""
+    import tomllib
+
     from garrison.ipc.log_files import service_logs
+    from garrison.supervisor.config.document import read_file
 
     found = {one.name for one in _snapshot(home)} | set(service_logs(home / "logs"))
     with contextlib.suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):

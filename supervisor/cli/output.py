@@ -10,8 +10,7 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, RemoteError
 from garrison.ipc.messages import encodable
-from garrison.supervisor.config.homes import find_home
-from garrison.supervisor.state.holders import running_home
+from garrison.supervisor.config.named_home import home_override
 
 from .errors import error_code, error_data, exit_code, sentence
 from .streams import Streams
@@ -59,11 +58,14 @@ class Invocation:
     @property
     def home(self) -> Path:
         """Return the home that this command line addresses."""
-        found = find_home(self.home_option, self.named_config or None, os.environ)
-        home = require_utf8(found, "the home")
-        if self.home_option or os.environ.get("GARRISON_HOME"):
-            return home
-        return running_home(self.config, home)
+        if (named := home_override(self.home_option, os.environ)) is not None:
+            return require_utf8(named, "the home")
+        # What reads configs is slow to import.
+        from garrison.supervisor.config.homes import find_home
+        from garrison.supervisor.state.holders import running_home
+
+        found = find_home(None, self.named_config or None, os.environ)
+        return running_home(self.config, require_utf8(found, "the home"))
 
     def command(self, rest: str) -> str:
         """Return a command for the user to type next, with the same `--home` and `--config`."""

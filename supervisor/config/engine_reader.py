@@ -14,11 +14,11 @@ from .engine_spec import (
     JOIN_S,
     LEASE_S,
     RAY_JOIN_S,
-    SUPERVISOR,
     EngineKind,
     EngineSpec,
     NodeSpec,
 )
+from .own_machine import SUPERVISOR
 from .values import ConfigValueError, Reader, any_table, at_path, wrong_type
 
 RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")

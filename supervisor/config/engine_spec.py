@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 
 from .keys import Key, KeyGroup, duration
+from .own_machine import SUPERVISOR
 
-SUPERVISOR = "supervisor"  # the supervisor's own machine, as a node
 ANY = "any"  # in place of a node's NAME
 LEASE_S = 10.0
 JOIN_S, RAY_JOIN_S = 5.0, 60.0  # Ray first starts an agent on each machine

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from garrison.ipc.errors import ConfigError
 
-from . import values
 from .document import HOME_BESIDE, as_given
 from .main_file import ConfigPaths, as_paths, read_main
-from .values import ConfigValueError
+from .named_home import home_override
 
 
 def find_home(home: Path | None, config: ConfigPaths | None, environ: Mapping[str, str]) -> Path:
@@ -53,16 +52,3 @@ def home_beside(config: ConfigPaths) -> Path:
 def accepted_file(home: Path) -> Path:
     """Return the file of the accepted config of a home."""
     return home / "state" / "accepted.json"
-
-
-def home_override(home: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the home of `--home` or `$GARRISON_HOME`."""
-    text, origin = environ.get("GARRISON_HOME"), "$GARRISON_HOME"
-    if home:
-        text, origin = str(home), "--home"
-    if not text:
-        return None
-    try:
-        return values.path(text).absolute()
-    except ConfigValueError as error:
-        raise ConfigError(error.problem, key=origin) from None

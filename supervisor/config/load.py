@@ -26,11 +26,11 @@ from .compose import Parts, Sources, compose
 from .document import Document, as_given
 from .engine_reader import engine_spec
 from .files import ConfigFiles, read_files, units_in
-from .homes import home_override
 from .hooks import HOOKS, with_hooks
 from .host_spec import HostSpec
 from .layers import LayeredDocument
 from .main_file import ConfigPaths, as_paths
+from .named_home import home_override
 from .places import host_spec
 from .resolve import (
     Namespace,

@@ -6,7 +6,6 @@ of `env` or `secrets`: a token is easily put in the wrong place.
 
 import json
 import re
-import shlex
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -292,6 +291,8 @@ def command(value: object) -> tuple[str, ...]:
 def _as_list(text: str) -> str:
     """Return the list that a command in one string was meant as, if a shell is not needed."""
     try:
+        import shlex  # seldom needed
+
         words = shlex.split(text)
     except ValueError:  # a quote is open
         words = []

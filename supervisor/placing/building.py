@@ -9,9 +9,10 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from garrison.supervisor.config.engine_spec import SUPERVISOR, EngineKind
+from garrison.supervisor.config.engine_spec import EngineKind
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.state.node_keys import FOLDER
 from garrison.supervisor.state.placement_store import PlacementStore

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from garrison.supervisor.config.engine_spec import SUPERVISOR, EngineSpec
+from garrison.supervisor.config.engine_spec import EngineSpec
+from garrison.supervisor.config.own_machine import SUPERVISOR
 
 from .decision import NodeOffer, Resources
 

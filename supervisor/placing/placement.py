@@ -10,7 +10,8 @@ from math import inf
 from typing import Any, assert_never
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.engine_spec import SUPERVISOR, EngineSpec
+from garrison.supervisor.config.engine_spec import EngineSpec
+from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.lifecycle.services import Service, ServiceTable, Unplaced
 from garrison.supervisor.state.placement_store import PlacementStore

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.supervisor.config.engine_spec import SUPERVISOR
+from garrison.supervisor.config.own_machine import SUPERVISOR
 
 from .ray_agent import NodeAgent
 from .ray_groups import Group, NewGroup, plan

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from garrison.supervisor.config.engine_spec import SUPERVISOR
+from garrison.supervisor.config.own_machine import SUPERVISOR
 
 from .decision import NodeOffer, Resources
 from .offers import NodeReport

@@ -18,9 +18,10 @@ from garrison.supervisor.config.accepted import (
     without_service,
 )
 from garrison.supervisor.config.document import as_given
-from garrison.supervisor.config.homes import accepted_file, home_beside, home_override
+from garrison.supervisor.config.homes import accepted_file, home_beside
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.main_file import ConfigPaths, as_paths, read_main
+from garrison.supervisor.config.named_home import home_override
 
 from .atomic import write_atomic
 from .save_problem import SaveProblem

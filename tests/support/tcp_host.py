@@ -20,7 +20,7 @@ from garrison.ipc import messages
 from garrison.supervisor import components
 from garrison.supervisor.bus import router
 from garrison.supervisor.cli import main
-from garrison.supervisor.config.engine_spec import SUPERVISOR
+from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.places import OneMachine
 from garrison.supervisor.processes.engine import Forked, Happened, Inherited, Key

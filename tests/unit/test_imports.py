@@ -73,6 +73,24 @@ def test_the_supervisor_has_few_libraries() -> None:
     assert heavy & set(run.stdout.split()) == set()
 
 
+def test_the_status_command_imports_little() -> None:
+    """Imports are nearly all of its time: with `--home`, nothing that reads a config."""
+    code = (
+        "import sys, garrison.supervisor.cli.app as app\n"
+        "sys.argv = ['garrison', '--home', '/nonexistent/home', 'status']\n"
+        "try: app.run()\n"
+        "except SystemExit as end: assert end.code == 7, end.code\n"
+        "print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(run.stdout.split())
+    heavy = {"asyncio", "ctypes", "difflib", "rich", "shlex", "tomllib", "uvloop"}
+    assert heavy & modules == set()
+    configs = {name for name in modules if name.startswith("garrison.supervisor.config.")}
+    assert configs == {f"garrison.supervisor.config.{one}" for one in ("named_home", "own_machine")}
+    assert len([name for name in modules if name.startswith("garrison")]) <= 32
+
+
 def test_the_launcher_is_single_threaded() -> None:
     """Only a process without threads, event loops and ZeroMQ may fork."""
     seen: set[str] = set()
@@ -176,6 +194,7 @@ PURE = [
     "workers/agents/shorten.py",
     "workers/agents/tools.py",
     "workers/process/heartbeat.py",
+    "supervisor/config/own_machine.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [

@@ -91,7 +91,7 @@ class KillTimer:
     """
 
     def __init__(self, clock: int = CLOCK_MONOTONIC) -> None:
-        self._libc = process_tree.LIBC
+        self._libc = process_tree.libc()
         self._id = ctypes.c_void_p()
         event = _Event(0, signal.SIGKILL, SIGEV_SIGNAL)
         result = self._libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._id))

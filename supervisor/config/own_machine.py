@@ -1,0 +1,3 @@
+"""How the supervisor's own machine is named where nodes are: a module that commands import."""
+
+SUPERVISOR = "supervisor"
