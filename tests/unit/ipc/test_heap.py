@@ -52,8 +52,9 @@ others = [uvloop.new_event_loop() for _ in range(8)]
 most = resident()
 for one in others:
     heap.return_zeros(one)
+after = resident()
 found = [one.run_until_complete(one.run_in_executor(None, sum, (1, 2))) for one in others]
-print(type(loop).__basicsize__, most - before, most - resident(), sum(found))
+print(type(loop).__basicsize__, most - before, most - after, sum(found))
 """
 APART = 4  # times as many pages as side by side
 
