@@ -1,7 +1,8 @@
 """Collects what one turn of an asyncio loop sends to each peer into one message.
 
-A message with large frames is sent alone. After a turn that sent at most one message, the next turn
-sends its first message at once, so a single call is not delayed.
+A message with large frames is sent alone. After a turn that queued nothing, the next turn sends its
+first message at once, so a single call is not delayed. A busy connection goes on to queue, single
+messages too: what many calls in flight send would fall apart into ever smaller batches.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ class Batching:
         self._pack = Packer().pack
         self._backlog: deque[Any] = deque()  # what the socket did not take yet
         self._turn_open = False  # this turn has sent something
-        self._busy = False  # the last turn sent more than one message
+        self._busy = False  # the last turn queued something
         self._sent_early = False  # this turn has, by `send_queued`
         self._ending = False  # `_end_turn` is about to run
         self._trimmer = IdleTrimmer()
