@@ -6,7 +6,8 @@ All services that are named, those whose libraries are installed by default, run
 are asked at a server of this program. Each service is restarted, N times in turn, on a quiet host:
 `start` is the median from the order to `running`. `private` is what no other process shares (the
 sum of Private_Clean and Private_Dirty), once when it runs and once after its first call. The
-launcher is looked at, too: it has one thread, and its own sockets alone.
+launcher is looked at, too: it has one thread, and its own sockets alone. `command` is a plain
+command: its worker alone is measured, and the time includes the start of a shell that writes a line.
 
 Exit status: 0 where every figure reaches its target, 1 otherwise.
 """
@@ -35,6 +36,7 @@ from tests.support.model_server import ModelServer
 from garrison.ipc import RemoteError, messages
 
 START_S, RUNNING_MIB, CALLED_MIB = 0.060, 8.0, 16.0  # targets
+OWN_RUNNING_MIB = {"command": 6.0}  # of single services
 WAIT_S = 60.0
 IDLE_S = 1.0  # until a service that has just started, or answered, is idle
 LIBRARIES = {
@@ -67,6 +69,7 @@ CALLS: Mapping[str, Call] = {
     "mcp": lambda service: service.call_tool("plain", "echo", {"text": "Hello"}),
     "web_search": lambda service: _search(service),
     "sql": lambda service: service.query("bench", "select 1"),
+    "command": lambda service: asyncio.sleep(0),  # it has no methods
 }
 
 
@@ -184,7 +187,7 @@ async def main() -> int:
     print(json.dumps(found, indent=2) if options.json else table(found))
     if not options.json:
         print(said)
-    return 0 if all(_reaches(row) for row in found.values()) else 1
+    return 0 if all(_reaches(name, row) for name, row in found.items()) else 1
 
 
 def config(names: list[str], url: str, file: Path) -> str:
@@ -195,7 +198,10 @@ def config(names: list[str], url: str, file: Path) -> str:
         url: The address.
         file: A database that may be made.
     """
-    lines = [f"[plugins.{name}]" for name in names]
+    lines = [f"[plugins.{name}]" for name in names if name != "command"]
+    if "command" in names:
+        words = json.dumps(["sh", "-c", "echo begins; exec sleep infinity"])
+        lines += ["[services.command]", f"command = {words}", 'ready = "line: begins"']
     for name, path in SERVERS.items():
         if name in names:
             lines += [f"[services.{name}.config]", f'base_url = "{url}{path}"']
@@ -216,16 +222,18 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
     for name, row in found.items():
         lines.append(
             f"{name:<14}{row['start_s'] * 1e3:>10.0f}{row['running_mib']:>13.1f}"
-            f"{row['called_mib']:>14.1f}  {'ok' if _reaches(row) else 'MISSED'}"
+            f"{row['called_mib']:>14.1f}  {'ok' if _reaches(name, row) else 'MISSED'}"
         )
     limits = f"{START_S * 1e3:>10.0f}{RUNNING_MIB:>13.1f}{CALLED_MIB:>14.1f}"
-    return "\n".join([*lines, f"{'target, at most':<14}{limits[1:]}"])
+    own = [f"of {name}: {most:g} MiB" for name, most in OWN_RUNNING_MIB.items() if name in found]
+    lines.append("; ".join([f"{'target, at most':<14}{limits[1:]}", *own]))
+    return "\n".join(lines)
 
 
-def _reaches(row: Mapping[str, float]) -> bool:
+def _reaches(name: str, row: Mapping[str, float]) -> bool:
     return (
         row["start_s"] <= START_S
-        and row["running_mib"] <= RUNNING_MIB
+        and row["running_mib"] <= OWN_RUNNING_MIB.get(name, RUNNING_MIB)
         and row["called_mib"] <= CALLED_MIB
     )
 
