@@ -7,7 +7,7 @@ are asked at a server of this program. Each service is restarted, N times in tur
 `start` is the median from the order to `running`. `private` is what no other process shares (the
 sum of Private_Clean and Private_Dirty), once when it runs and once after its first call. The
 launcher is looked at, too: it has one thread, and its own sockets alone. `command` is a plain
-command: its worker alone is measured, and the time includes the start of a shell that writes a line.
+command: its worker alone is measured, and its time has that of a shell until it writes a line.
 
 Exit status: 0 where every figure reaches its target, 1 otherwise.
 """

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from math import inf
 
 from garrison.ipc.messages import State, Token
-from garrison.supervisor.lifecycle.ordering import next_starts
+from garrison.supervisor.lifecycle.ordering import STARTING, next_starts
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason, extend
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.lifecycle.start_slots import StartLimit, StartWork, look_again_at
 
 LEAST = 2  # starts at once, where the config leaves that to the number of processors
-STARTING = frozenset({State.INITIALIZING, State.STARTING})
 
 
 def default_starts() -> int:
@@ -44,11 +43,15 @@ class StartScheduler:
         chosen, waiting = next_starts(self._services, self._limit.now)
         if not waiting:
             return chosen, inf
-        for service in self._services:
-            slot = service.current.slot
-            if service.state in STARTING and slot.is_due(now):
-                slot.look(self._measure(service.current.token))
-        chosen, waiting = next_starts(self._services, self._limit.now)
+        due = [
+            service
+            for service in self._services
+            if service.state in STARTING and service.current.slot.is_due(now)
+        ]
+        for service in due:
+            service.current.slot.look(self._measure(service.current.token))
+        if due:
+            chosen, waiting = next_starts(self._services, self._limit.now)
         return chosen, look_again_at(now, waiting)
 
     def put_off(self, service: Service) -> Child | None:

@@ -10,8 +10,9 @@ from .policy import has_process
 from .reloading import is_newer
 from .services import Service, ServiceTable
 
-STARTING = frozenset({State.INITIALIZING, State.STARTING})
-MOVING = STARTING | {State.QUEUED}
+# Tuples, which are searched by identity: the hash of an enum's member is computed in Python.
+STARTING = (State.INITIALIZING, State.STARTING)
+MOVING = (*STARTING, State.QUEUED)
 
 
 def next_starts(services: ServiceTable, most: int) -> tuple[list[Service], bool]:
@@ -21,13 +22,18 @@ def next_starts(services: ServiceTable, most: int) -> tuple[list[Service], bool]
         services: All services.
         most: How many starts may count at the same time: `init` and `start`.
     """
-    waiting = services.copied.keys() | services.unplaced.keys()
-    queued = [one for one in services if one.state is State.QUEUED and one.name not in waiting]
-    queued = [one for one in queued if not is_newer(services.second.get(one.name), one)]
+    queued, free = [], most
+    for one in services:  # once, as this runs in every turn
+        state = one.state
+        if state is State.QUEUED:
+            queued.append(one)
+        elif state in STARTING and one.current.slot.counts:
+            free -= 1
     if not queued:
         return [], False
-    counting = (one for one in services if one.state in STARTING and one.current.slot.counts)
-    free = most - sum(1 for _ in counting)
+    waiting = services.copied.keys() | services.unplaced.keys()
+    queued = [one for one in queued if one.name not in waiting]
+    queued = [one for one in queued if not is_newer(services.second.get(one.name), one)]
     children = services.children()
     ready = [one for one in queued if not blocking_dependencies(one.child, children)]
     chosen = ready[: max(free, 0)]
