@@ -33,6 +33,8 @@ from garrison.supervisor.processes.inquiry import interpreter_stamp
 from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, code_folders, resolve_user
 
+CUDA = "CUDA_VISIBLE_DEVICES"
+
 
 class CannotStart(Exception):
     """A service cannot be started; a permanent reason needs a change of the config."""
@@ -65,6 +67,7 @@ class AssignmentBuilder:
         tombstones: Returns who was forgotten.
         placed: Returns the node that a service's current incarnation is started on; empty: this
             machine.
+        devices: Returns the numbers of the GPUs that a service uses there; empty: none are chosen.
     """
 
     def __init__(
@@ -77,11 +80,12 @@ class AssignmentBuilder:
         report_error: Callable[[str, Exception], None],
         tombstones: Callable[[], Tombstones] = Tombstones,
         placed: Callable[[Service], str] = lambda service: "",
+        devices: Callable[[Service], tuple[int, ...]] = lambda service: (),
     ) -> None:
         self._host, self._environ, self._endpoints = host, environ, endpoints
         self._source, self._still_running = source, still_running
         self._report_error, self._tombstones = report_error, tombstones
-        self._placed = placed
+        self._placed, self._devices = placed, devices
 
     def prepare(self, service: Service) -> PreparedStart:
         """Return what the current incarnation of a service is sent.
@@ -124,7 +128,7 @@ class AssignmentBuilder:
         foreign = service.plugin.python is not None
         files = SecretFiles(self._environ)
         found = service_environment(spec, self._environ, files.read, of_user, foreign)
-        env, secrets = found.public, found.values
+        env, secrets = {**self._own_variables(service), **found.public}, found.values
         character, withheld = character_for(spec, secrets)
         calls = spec.calls
         traces = _traces(host, self._environ, files.read)
@@ -163,6 +167,11 @@ class AssignmentBuilder:
         plugin, stamps = service.plugin, files.stamps
         record = start_record(spec, plugin, found.names, found.sources, stamp, stamps)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
+
+    def _own_variables(self, service: Service) -> dict[str, str]:
+        """Return variables of a service, which its config may set otherwise."""
+        numbers = self._devices(service)
+        return {CUDA: ",".join(map(str, numbers))} if numbers else {}
 
     def _paths(self, service: Service, token: Token, uid: int, data: Path) -> messages.Paths:
         run, spec, curve = self._host.run, service.spec, None

@@ -337,6 +337,7 @@ class _Builder:
             loop.report_error,
             lambda: self._forgotten.tombstones,
             self._places.node_of,
+            self._places.devices,
         )
         effects = Effects(
             self._engine,

@@ -31,6 +31,10 @@ class Places(Protocol):
         """Tell the engine where the worker belongs that is forked next."""
         ...
 
+    def devices(self, service: Service) -> tuple[int, ...]:
+        """Return the numbers of the GPUs that a service uses on its node; empty: all, or none."""
+        ...
+
     def shown_node(self, service: Service) -> str:
         """Return the node that a service runs on, or will; empty: none, or there are no nodes."""
         ...
@@ -96,6 +100,10 @@ class OneMachine:
 
     def put(self, service: Service) -> None:
         """Do nothing: the engine knows no other place."""
+
+    def devices(self, service: Service) -> tuple[int, ...]:
+        """Return that none are chosen."""
+        return ()
 
     def shown_node(self, service: Service) -> str:
         """Return that there are no nodes."""

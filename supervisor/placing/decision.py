@@ -46,6 +46,7 @@ class Placed:
     service: str
     node: str
     epoch: int = 0  # a later placement of the service has a larger one
+    devices: tuple[int, ...] = ()  # numbers of its GPUs, where the placer has chosen them
 
 
 @dataclass(frozen=True, slots=True)

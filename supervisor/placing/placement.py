@@ -17,6 +17,7 @@ from garrison.supervisor.lifecycle.services import Service, ServiceTable, Unplac
 from garrison.supervisor.state.placement_store import PlacementStore
 
 from .decision import Answer, Demand, NodeOffer, Placed, Resources, Unplaceable, may_move, taken
+from .devices import GPU, Devices, choose, held_of
 from .offers import NodeReport, node_offers
 from .placer import Placer
 from .rows import node_row
@@ -66,6 +67,7 @@ class Placement:
         known = store.known
         self._last, self._data = dict(known.last), dict(known.data)
         self._drained = dict.fromkeys(known.drained)
+        self._devices = {name: Devices(*one) for name, one in known.devices.items()}
         self._places: dict[str, str] = {}  # of services that run, or are to start
         self._demands: dict[str, Demand] = {}
         self._moving: dict[str, str] = {}  # service → the node that it runs on, and is to leave
@@ -129,7 +131,7 @@ class Placement:
             self._release(name)
         for answer in self._placer.turn(self._offers, self._expected()):
             self._take(answer)
-        self._store.save(self._last, self._data, tuple(self._drained))
+        self._store.save(self._last, self._data, tuple(self._drained), self._devices)
 
     def _expected(self) -> list[str]:
         """Return the nodes that services wait for, shortly after the start."""
@@ -153,6 +155,7 @@ class Placement:
                 self._places[name] = self._last[name] = running
                 self._demands[name] = self._demand(service)
                 self._placer.hold(self._demands[name], running)
+                self._take_devices(name, running)
             self._services.unplaced.pop(name, None)
         elif state is State.QUEUED:
             self._follow_queued(service)
@@ -207,6 +210,7 @@ class Placement:
         self._services.unplaced.pop(name, None)
         self._moving.pop(name, None)
         self._stuck.pop(name, None)
+        self._devices.pop(name, None)
         if known != (None, None):
             self._placer.withdraw(name)
 
@@ -219,6 +223,7 @@ class Placement:
         match answer:
             case Placed():
                 self._take_placed(service, answer.node)
+                self._take_devices(service.name, answer.node, answer.devices)
             case Unplaceable():
                 self._take_unplaceable(service, answer)
             case _:
@@ -253,6 +258,24 @@ class Placement:
         self._services.unplaced[name] = Unplaced(answer.reason, answer.soon)
         if not answer.soon and (former is None or former.reason != answer.reason):
             self._hooks.record("service.unplaceable", name, reason=answer.reason)
+
+    def _take_devices(self, name: str, node: str, numbers: tuple[int, ...] = ()) -> None:
+        """Note which GPUs a service uses on a node: those of the placer, those that it has there,
+        or others."""
+        amount = self._demands[name].resources.get(GPU, 0.0)
+        former = self._devices.get(name)
+        if not amount:
+            self._devices.pop(name, None)
+        elif numbers or former is None or (former.node, former.amount) != (node, amount):
+            totals = {one.name: one.resources.get(GPU, 0.0) for one in self._offers}
+            held = held_of(node, self._devices, name)
+            chosen = numbers or choose(amount, totals.get(node, 0.0), held)
+            self._devices[name] = Devices(node, chosen, amount)
+
+    def devices(self, service: Service) -> tuple[int, ...]:
+        """Return the numbers of the GPUs that a service uses on its node."""
+        found = self._devices.get(service.name)
+        return () if found is None else found.numbers
 
     # --- draining ---------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ class RayPlacer:
             if self._placed.get(name) == found.node:
                 return None
             self._placed[name] = found.node
-            return Placed(name, found.node, want.epoch)
+            return Placed(name, found.node, want.epoch, self._known.devices.get(name, ()))
         return None if found is None or name in self._placed else self._once(found)
 
     def _once(self, found: Unplaceable) -> Unplaceable | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from .decision import amount_text
+from .devices import GPU
 from .ray_messages import LEAST_CPU, Known, RayNode, Want, Wanted
 
 CREATED, REMOVED = "CREATED", "REMOVED"
@@ -84,6 +85,22 @@ def plan(wanted: Wanted, groups: Iterable[Group], nodes: tuple[RayNode, ...]) ->
             waits[want.service] = want.epoch, reason
     remove += [one.name for own in by_service.values() for one in own]
     return Plan(make, remove, Known(placed, waits, nodes))
+
+
+def with_devices(known: Known, devices: Mapping[str, tuple[int, ...]], wanted: Wanted) -> Known:
+    """Return what is known, with GPUs; a service whose GPUs are not known yet has no place yet.
+
+    Args:
+        known: What is known without them.
+        devices: Service → the numbers of its GPUs, where they are known.
+        wanted: What the supervisor wants.
+    """
+    need = {one.service for one in wanted.services if one.resources.get(GPU)}
+    placed = {
+        name: place for name, place in known.placed.items() if name in devices or name not in need
+    }
+    mine = {name: numbers for name, numbers in devices.items() if name in placed}
+    return Known(placed, known.waits, known.nodes, mine)
 
 
 def _allowed(want: Want, wanted: Wanted, nodes: Iterable[RayNode]) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Known(msgspec.Struct, frozen=True):
     placed: dict[str, tuple[int, str]] = {}  # service → epoch, NAME of its node
     waits: dict[str, tuple[int, str]] = {}  # service → epoch, why it waits
     nodes: tuple[RayNode, ...] = ()
+    devices: dict[str, tuple[int, ...]] = {}  # of placed services: numbers of their GPUs
 
 
 T = TypeVar("T", Wanted, Known)

@@ -19,8 +19,9 @@ import msgspec
 
 from garrison.supervisor.config.own_machine import SUPERVISOR
 
+from .devices import GPU
 from .ray_agent import NodeAgent
-from .ray_groups import Group, NewGroup, plan
+from .ray_groups import CREATED, Group, NewGroup, plan, with_devices
 from .ray_messages import Known, MessageReader, RayNode, Wanted, encoded
 
 TICK_S = 0.5  # between two looks at Ray while something waits
@@ -48,6 +49,7 @@ class Cluster:
         self._groups: Any = importlib.import_module("ray.util.placement_group")
         strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
         self._on_node: Any = strategies.NodeAffinitySchedulingStrategy
+        self._in_group: Any = strategies.PlacementGroupSchedulingStrategy
         self._namespace, self._key = namespace, key
         self._ray.init(
             address=address,
@@ -62,6 +64,7 @@ class Cluster:
         self._agents: dict[str, Any] = {}  # by the machine's id
         self._pending: dict[str, Any] = {}  # answers that have not arrived
         self._looks: dict[str, RayNode] = {}
+        self._devices: dict[str, Any] = {}  # by the group's name: the answer, also one to come
         self.unseen = 0  # machines of which nothing is known yet
 
     def nodes(self) -> tuple[RayNode, ...]:
@@ -144,6 +147,37 @@ class Cluster:
             bundle_label_selector=[{"ray.io/node-id": f"in({','.join(new.node_ids)})"}],
         )
 
+    def devices(self, groups: list[Group]) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of the GPUs that Ray holds by groups, as far as they are known.
+
+        Ray says them to what runs in a group alone, so a function does for a moment.
+        """
+        here = {one.name: one for one in groups if one.state == CREATED and one.bundle.get(GPU)}
+        for gone in self._devices.keys() - here.keys():
+            self._devices.pop(gone)
+        for name, group in here.items():
+            if name not in self._devices:
+                self._devices[name] = self._ask_devices(group)
+        found = dict[str, tuple[int, ...]]()
+        for name, asked in list(self._devices.items()):
+            if not self._ray.wait([asked], timeout=0)[0]:
+                continue
+            try:
+                found[here[name].service] = tuple(int(one) for one in self._ray.get(asked))
+            except self._ray.exceptions.RayError:
+                del self._devices[name]  # it is asked again
+        return found
+
+    def _ask_devices(self, group: Group) -> Any:
+        found = self._groups.get_placement_group(f"{self._namespace}/{group.name}")
+        ask = self._ray.remote(self._ray.get_gpu_ids).options(
+            num_cpus=0,
+            num_gpus=group.bundle[GPU],
+            max_retries=0,
+            scheduling_strategy=self._in_group(found, placement_group_bundle_index=0),
+        )
+        return ask.remote()
+
     def remove(self, name: str) -> None:
         """Remove a placement group."""
         found = self._groups.get_placement_group(f"{self._namespace}/{name}")
@@ -174,7 +208,7 @@ def serve(connection: socket.socket, cluster: Cluster) -> None:
         busy = bool(cluster.unseen) and time.monotonic() < seen_until
         if not busy and newest is not None:
             known = _work(cluster, wanted, nodes)
-            busy = bool(known.waits) or known != sent
+            busy = bool(known.waits) or known != sent or len(known.placed) < len(wanted.services)
             if known != sent:
                 sent = known
                 connection.sendall(encoded(sent))
@@ -189,12 +223,14 @@ def serve(connection: socket.socket, cluster: Cluster) -> None:
 
 def _work(cluster: Cluster, wanted: Wanted, nodes: tuple[RayNode, ...]) -> Known:
     """Bring Ray in line with what is wanted; return what is known."""
-    due = plan(wanted, cluster.groups(), nodes)
+    groups = cluster.groups()
+    due = plan(wanted, groups, nodes)
     for name in due.remove:
         cluster.remove(name)
     for new in due.make:
         cluster.make(new)
-    return due.known
+    kept = [one for one in groups if one.name not in due.remove]
+    return with_devices(due.known, cluster.devices(kept), wanted)
 
 
 def _wait(

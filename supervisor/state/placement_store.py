@@ -1,6 +1,6 @@
 """The file `placement.json`: where each service ran last, and which nodes are drained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ class StoredPlacement(msgspec.Struct, kw_only=True):
     last: dict[str, str] = {}  # service → the node that it ran on last
     data: dict[str, tuple[str, ...]] = {}  # node → services that have files there
     drained: tuple[str, ...] = ()  # nodes
+    devices: dict[str, tuple[str, tuple[int, ...], float]] = {}  # service → its GPUs, see `Devices`
 
 
 class PlacementStore:
@@ -37,10 +38,15 @@ class PlacementStore:
         self.known = found or StoredPlacement()
 
     def save(
-        self, last: dict[str, str], data: dict[str, tuple[str, ...]], drained: tuple[str, ...]
+        self,
+        last: dict[str, str],
+        data: dict[str, tuple[str, ...]],
+        drained: tuple[str, ...],
+        devices: Mapping[str, tuple[str, tuple[int, ...], float]],
     ) -> None:
         """Write the file, if anything has changed."""
-        now = StoredPlacement(last=dict(last), data=dict(data), drained=drained)
+        known = {name: (one[0], one[1], one[2]) for name, one in devices.items()}
+        now = StoredPlacement(last=dict(last), data=dict(data), drained=drained, devices=known)
         if now == self.known:
             return
         self.known = now

@@ -17,6 +17,8 @@ CONFIG = """
 [engine]
 kind = "nodes"
 listen = "127.0.0.1:0"
+[engine.nodes.box]
+resources = { GPU = 2 }
 [host]
 preload = ["wave", "only_here"]
 [plugins.modules]
@@ -27,12 +29,16 @@ python = "own/bin/python"
 plugin = "modules"
 type = "modules"
 node = "box"
+resources = { GPU = 1 }
 [services.modules-2]
 plugin = "apart"
 type = "modules"
 node = "box"
+resources = { GPU = 1 }
+env = { CUDA_VISIBLE_DEVICES = "7" }
 """
 PLUGIN = """
+import os
 import sys
 
 from garrison.workers import Plugin, Service
@@ -43,6 +49,9 @@ class Modules(Service):
 
     async def loaded(self, name: str) -> bool:
         return name in sys.modules
+
+    async def gpus(self) -> str:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
 
     async def prefix(self) -> str:
         return sys.prefix
@@ -69,8 +78,8 @@ def _reports(tmp_path: Path) -> Iterator[Reports]:
 
 async def test_a_node_has_other_interpreters_and_preloads(host: Host, reports: Reports) -> None:
     """A path in the config's folder is one in the node's folder; what a node cannot import is an
-    event, and keeps no service from starting. systemd learns that it has contact, and that it
-    ends."""
+    event, and keeps no service from starting. A service has GPUs of its own. systemd learns that
+    the node has contact, and that it ends."""
     there = host.folder / "there"
     make_venv(there / "own")
     shutil.copy(host.folder / "modules.py", there)
@@ -94,6 +103,8 @@ async def test_a_node_has_other_interpreters_and_preloads(host: Host, reports: R
         assert await host.call("modules-2", "prefix") == str(there / "own")
         assert await host.call("modules", "prefix") == sys.prefix
         assert await host.call("modules", "loaded", "wave")
+        assert await host.call("modules", "gpus") in {"0", "1"}
+        assert await host.call("modules-2", "gpus") == "7"  # as the config says
         failed = until(lambda: host.events("node.preload_failed"), what="a module is missing")
         assert "only_here" in failed[0]["data"]["reason"]
     finally:

@@ -21,12 +21,13 @@ def _cluster() -> Iterator[Cluster]:
 async def test_ray_places_and_garrison_runs(cluster: Cluster) -> None:
     """Ray starts the nodes, and places a service by its resources. A killed placer changes nothing.
     When a raylet is killed, the service is stopped there in order and goes on elsewhere. What Ray
-    has brought is there for it, also without Ray's own copy."""
+    has brought is there for it, also without Ray's own copy; it uses the GPU that Ray holds."""
     until(lambda: cluster.runs_on("left", "right"), LONG_S, what="twin was placed")
     row = cluster.row()
     assert await cluster.host.call("twin", "finds", "brought")
     brought = {"supervisor": None, "left": "1.0", "right": "1.0"}
     until(lambda: cluster.versions("brought") == brought, LONG_S, what="both nodes have joined")
+    assert await cluster.host.call("twin", "gpus") in {"0", "1"}
     os.kill(cluster.placer(), signal.SIGKILL)
     until(lambda: cluster.host.ask("nodes")["problem"], what="the placer is lost")
     until(lambda: not cluster.host.ask("nodes")["problem"], LONG_S, what="it is back")

@@ -34,6 +34,10 @@ class TwinService(Service):
         """Return the worker's pid."""
         return os.getpid()
 
+    async def gpus(self) -> str:
+        """Return which GPUs it uses."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
     async def finds(self, module: str) -> bool:
         """Return whether it could import a module."""
         return importlib.util.find_spec(module) is not None

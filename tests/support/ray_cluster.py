@@ -43,7 +43,7 @@ lease = 6.0
 runtime_env = { py_modules = ["%s"] }
 [plugins.twin]
 [services.twin]
-resources = { place = 1 }
+resources = { place = 1, GPU = 1 }
 env = { TWIN_FILE = "%s" }
 """
 
@@ -209,7 +209,7 @@ def join_cluster(machine: NodeMachine, host: Host, variables: Mapping[str, str])
     resources = json.dumps({"place": 1})
     words = [
         *(f"--address={HEAD}:{PORT}", f"--node-ip-address={machine.address}"),
-        *("--num-cpus=1", f"--resources={resources}", *SMALL),
+        *("--num-cpus=1", "--num-gpus=2", f"--resources={resources}", *SMALL),
     ]
     environ = {"PATH": os.environ["PATH"], "HOME": str(machine.folder), **variables}
     problem = b""

@@ -123,6 +123,30 @@ def test_resources_lead_to_a_node(host: Host) -> None:
     ]
 
 
+def test_each_service_has_gpus_of_its_own(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps them over a crash and another supervisor, and gives them back when it is stopped."""
+    four = {"box": NodeSpec(resources={"GPU": 4.0})}
+    monkeypatch.setitem(globals(), "ENGINE", msgspec.structs.replace(ENGINE, nodes=four))
+    host.again()
+    names = {"a": 2.0, "b": 0.5, "c": 0.5, "d": 1.0}
+    made = {name: host.add(name, resources={"GPU": amount}) for name, amount in names.items()}
+    for one in made.values():
+        host.run(one)
+
+    def numbers() -> list[tuple[int, ...]]:
+        return [host.placement.devices(one) for one in made.values()]
+
+    assert numbers() == [(0, 1), (2,), (2,), (3,)]
+    host.end(made["a"])
+    host.run(made["a"])
+    host.again()
+    host.placement.settle()
+    assert numbers() == [(0, 1), (2,), (2,), (3,)]
+    host.end(made["b"], State.STOPPED)
+    assert numbers()[1] == ()
+    assert host.placement.devices(host.add("e")) == ()
+
+
 def test_a_crash_changes_no_place(host: Host) -> None:
     """A service that ends and is wanted keeps what it has."""
     first, second = (host.add(name, resources={"GPU": 1.0}) for name in "ab")

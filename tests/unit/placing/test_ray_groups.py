@@ -2,7 +2,7 @@
 
 import pytest
 
-from garrison.supervisor.placing.ray_groups import Group, NewGroup, Plan, plan
+from garrison.supervisor.placing.ray_groups import Group, NewGroup, Plan, plan, with_devices
 from garrison.supervisor.placing.ray_messages import (
     Known,
     MessageError,
@@ -168,3 +168,11 @@ def test_what_is_no_message(data: bytes) -> None:
     reader.feed(data)
     with pytest.raises(MessageError):
         reader.last(Known)
+
+
+def test_a_place_is_known_with_its_gpus() -> None:
+    """A service that has none does not wait for them."""
+    wanted = Wanted((Want("a", 1, GPU), Want("b", 1, {"x": 1.0}), Want("c", 1, {"GPU": 0.5})))
+    known = Known({"a": (1, "box"), "b": (1, "box"), "c": (1, "far")}, {}, ALL)
+    found = with_devices(known, {"a": (3,), "gone": (0,)}, wanted)
+    assert found == Known({"a": (1, "box"), "b": (1, "box")}, {}, ALL, {"a": (3,)})
