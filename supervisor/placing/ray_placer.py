@@ -28,6 +28,7 @@ TICK_S = 0.5  # between two looks at Ray while something waits
 IDLE_S = 2.0  # otherwise
 READ_BYTES = 1 << 20
 AGENT = "agent-"
+DEVICES_S = 30.0  # for Ray to say which GPUs it holds by a group
 SEEN_S = 30.0  # after the start, for the agents of all machines to answer
 
 
@@ -64,7 +65,7 @@ class Cluster:
         self._agents: dict[str, Any] = {}  # by the machine's id
         self._pending: dict[str, Any] = {}  # answers that have not arrived
         self._looks: dict[str, RayNode] = {}
-        self._devices: dict[str, Any] = {}  # by the group's name: the answer, also one to come
+        self._devices: dict[str, tuple[Any, float]] = {}  # by the group's name: asked, and when
         self.unseen = 0  # machines of which nothing is known yet
 
     def nodes(self) -> tuple[RayNode, ...]:
@@ -157,15 +158,17 @@ class Cluster:
             self._devices.pop(gone)
         for name, group in here.items():
             if name not in self._devices:
-                self._devices[name] = self._ask_devices(group)
+                self._devices[name] = self._ask_devices(group), time.monotonic()
         found = dict[str, tuple[int, ...]]()
-        for name, asked in list(self._devices.items()):
-            if not self._ray.wait([asked], timeout=0)[0]:
+        for name, (answer, asked_at) in self._devices.items():
+            is_ready = bool(self._ray.wait([answer], timeout=0)[0])
+            if not is_ready and time.monotonic() < asked_at + DEVICES_S:
                 continue
             try:
-                found[here[name].service] = tuple(int(one) for one in self._ray.get(asked))
-            except self._ray.exceptions.RayError:
-                del self._devices[name]  # it is asked again
+                numbers = tuple(int(one) for one in self._ray.get(answer, timeout=0))
+            except (self._ray.exceptions.RayError, ValueError):
+                numbers = ()  # the supervisor chooses
+            found[here[name].service] = numbers
         return found
 
     def _ask_devices(self, group: Group) -> Any:
