@@ -47,30 +47,33 @@ def queue(sent: list[Any], woken: list[int], monkeypatch: pytest.MonkeyPatch) ->
     return RequestQueue(cast(CommandContext, None), hooks, lambda peer, order, sender: order)
 
 
-def test_what_has_more_to_do_goes_on_in_the_same_turn(queue: RequestQueue, sent: list[Any]) -> None:
-    """It does not rest until the next turn after each of its parts."""
-    queue.take(b"client", Order(1, "long"))
-    queue.step_all()
-    assert sent == [Answer(1, True, "done")]
+class Clock:
+    """A clock that goes forward by a part of a turn with each look."""
 
-
-class SlowClock:
-    """A clock on which each look takes a fifth of a turn."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
+    def __init__(self, part: float) -> None:
+        self._now, self._part = 0.0, part
 
     def monotonic(self) -> float:
         """Return the time."""
-        self._now += requests.TURN_S / 5
+        self._now += requests.TURN_S * self._part
         return self._now
+
+
+def test_what_has_more_to_do_goes_on_in_the_same_turn(
+    queue: RequestQueue, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not rest until the next turn after each of its parts."""
+    monkeypatch.setattr(requests, "time", Clock(0.5 / PARTS))
+    queue.take(b"client", Order(1, "long"))
+    queue.step_all()
+    assert sent == [Answer(1, True, "done")]
 
 
 def test_a_turn_is_bounded_and_the_next_one_comes_at_once(
     queue: RequestQueue, sent: list[Any], woken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others have their turn where this one has lasted, and the loop does not rest before it."""
-    monkeypatch.setattr(requests, "time", SlowClock())
+    monkeypatch.setattr(requests, "time", Clock(0.2))
     queue.take(b"client", Order(1, "long"))
     turns = 0
     while not sent and turns <= PARTS:
