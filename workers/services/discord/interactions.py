@@ -99,7 +99,13 @@ class Interactions:
             await asyncio.wait({saving})
         if error := saving.exception():
             log.warning("discord.interaction_not_saved id=%s error=%s", record.id, error)
-        await self._receive(memory)
+        await self._receive(self._first(record).memory)
+
+    def _first(self, record: Record) -> Record:
+        """Return the first press of a message's buttons, whichever was acknowledged first: it alone
+        counts, as is shown. Of a command return itself."""
+        presses = [one for one in self._store.all() if record.message == one.message != ""]
+        return min(presses, key=lambda one: one.at, default=record)
 
     async def _acknowledge(self, interaction: "discord.Interaction", record: Record) -> None:
         """Acknowledge an interaction; a failure is no reason to leave it unanswered."""
@@ -115,9 +121,8 @@ class Interactions:
     async def _show_choice(self, interaction: "discord.Interaction", record: Record) -> None:
         """Disable a message's buttons, and show which one was pressed first."""
         assert interaction.message is not None
-        presses = [one for one in self._store.all() if one.message == record.message]
-        first = min(presses, key=lambda one: one.at, default=record)
-        buttons = disabled(interaction.message, first.custom_id, self._library)
+        pressed = self._first(record).custom_id
+        buttons = disabled(interaction.message, pressed, self._library)
         await interaction.response.edit_message(view=buttons)
 
     async def _refuse(self, interaction: "discord.Interaction", text: str) -> None:
