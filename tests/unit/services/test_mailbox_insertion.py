@@ -123,6 +123,7 @@ class Doubled(JoiningOperation):
 
 def test_an_error_is_of_its_own_operation() -> None:
     """After one among several, each runs alone: it alone fails, and the others are stored once."""
+    Doubled.together = 0
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.execute("CREATE TABLE t (n INTEGER CHECK (n != 13))")
     numbers = [1, 13, 2, 3]
