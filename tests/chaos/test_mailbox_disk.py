@@ -23,6 +23,7 @@ from garrison.ipc import CallError, Client, Overloaded
 pytestmark = pytest.mark.external  # mounts file systems of its own
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
+TEXT = "x" * 1000  # of a message: some hundreds of them fill the disk
 NO_FLUSH = 2  # do not even flush the file system's journal
 
 
@@ -145,7 +146,7 @@ async def _fill(client: Client, start: int) -> int:
     """Post until there is no room; return how many were accepted."""
     for number in range(10_000):
         try:
-            await client.post("receiver", "slow", start + number, 0.0)
+            await client.post("receiver", "measure", start + number, TEXT)
         except Overloaded:
             return number
     pytest.fail("every post was accepted")
