@@ -196,6 +196,7 @@ def main() -> None:
     given = parser.parse_args()
     python = os.path.abspath(given.ray) if given.ray else ""  # noqa: PTH100 (a link stays one)
     print(machine.line(machine.describe()), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # ends the machines
     chosen = given.part or PARTS
     together = [one for one in chosen if one in KEEPING]
     for parts in [together, *([one] for one in chosen if one not in KEEPING)]:

@@ -15,6 +15,7 @@ CONFIG = """
 kind = "nodes"
 listen = "127.0.0.1:0"
 lease = 60.0
+join_wait = 0.5
 [engine.nodes.box]
 resources = { GPU = 1 }
 [host]
