@@ -29,7 +29,7 @@ class Forking:
 
     PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
 
-    def Popen(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+    def Popen(self, command: list[str], **options: Any) -> "subprocess.Popen[Any]":
         """Start one."""
         if command[0] == sys.executable and same_python(options["env"], os.environ):
             options["preexec_fn"] = partial(_become, command, options)

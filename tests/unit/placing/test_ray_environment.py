@@ -67,6 +67,7 @@ def test_it_outlives_what_ray_deletes(tmp_path: Path) -> None:
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     """Workers of the former one may run on; without any, nothing is changed."""
     assert kept(tmp_path, Brought(sys.executable), {}) == sys.executable
+    place = ""
     for number in range(4):
         modules = tmp_path / "runtime_resources" / str(number)
         modules.mkdir(parents=True)
