@@ -24,15 +24,13 @@ from garrison.ipc.sockets import EVENTS, NOBLOCK, POLLIN, RCVMORE
 from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
-from .last_messages import LastMessages
+from .ends import Ends
 from .routes import PLAIN, Frames, PeerTable, route
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
 TURN_S = 0.002  # of one turn, so that ends and requests are handled during any flood
-SETTLE_S = 0.001  # after a process ended: its last messages are read by then if the bus is empty
 DEPARTED = 256  # former members whose late messages are not logged
-ANNOUNCE_BY_S = 0.05  # after a process ended: its end is announced by then, also without its cause
 WAITING_BYTES = 64 * 1024 * 1024  # queued for one peer that does not read, or one larger message
 ALL_WAITING_BYTES = 4 * WAITING_BYTES  # queued for all such peers together
 MESSAGE_BYTES = 256  # memory of a queued message besides its frames: most of it if they are tiny
@@ -40,8 +38,6 @@ JOIN_S = 2.0  # for a sender on the bus to join
 NOTHING = encode([])  # a batch that has no effect
 UNKNOWN, UNKNOWN_MOST = "an unknown sender on the bus", 256  # of which a time is kept
 NO_ADDRESS: Token = b"-"  # of a sender whose key is another's
-REMOTE_BY_S = 1.0  # as ANNOUNCE_BY_S, for a process on a node: its connection has ended by then
-PROBE_S = 0.01  # between two looks whether that connection has ended
 PEERS_MORE = 16  # connections that may be there besides those of members
 AGAIN_S = 0.005  # before the next attempt to send to a peer whose queue was full
 
@@ -90,10 +86,8 @@ class BusRouter:
         self.pairs = PeerTable()
         self._unknown: dict[Token, tuple[float, int]] = {}  # no members; since when, messages
         self._departed: deque[Token] = deque(maxlen=DEPARTED)
-        self._ending: dict[Token, tuple[float, str]] = {}  # since when; the cause once known
-        self._open: dict[Token, float] = {}  # of `_ending`, on nodes: when to look at them again
+        self._ends = Ends()
         self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
-        self._last_messages = LastMessages()
         self._empty_at = 0.0  # when the bus was last seen empty
         self._queues: dict[Token, SendQueue] = {}
         self._again_at = 0.0  # when to try again to send what is queued
@@ -126,7 +120,7 @@ class BusRouter:
     @property
     def settling(self) -> bool:
         """Return True if an end is still to be announced, or a connection to be reported."""
-        return bool(self._ending or self._new)
+        return bool(self._ends or self._new)
 
     @property
     def waiting(self) -> bool:
@@ -176,8 +170,8 @@ class BusRouter:
         source = self._source(socket) if remote else socket.recv(NOBLOCK)
         destination = socket.recv(NOBLOCK)
         frames: Frames = [source, destination]
-        if self._ending:
-            self._last_messages.note(source)
+        if self._ends:
+            self._ends.note_read(source)
         while socket.getsockopt(RCVMORE):
             frames.append(socket.recv(NOBLOCK, copy=len(frames) == PLAIN - 1))
         own = self._own
@@ -342,44 +336,26 @@ class BusRouter:
             read: How many batches it had read, by sender; None: unknown.
         """
         if token in self.live:
-            if token not in self._ending and self._routers.is_remote(token):
-                self._open[token] = 0.0
-            self._ending.setdefault(token, (time.monotonic(), ""))
+            self._ends.mark(token, time.monotonic())
             if read is not None:
                 self._read[token] = read
 
     def set_cause(self, token: Token, cause: str) -> None:
         """Note why a member's process ended."""
-        if token in self._ending:
-            self._ending[token] = (self._ending[token][0], cause)
+        self._ends.set_cause(token, cause)
 
     def announce_ends(self) -> None:
         """Announce each end whose last messages were routed and whose cause is known, or that is
         due."""
-        now = time.monotonic()
-        for token, (since, cause) in list(self._ending.items()):
-            if token in self._open and now < since + REMOTE_BY_S:
-                self._look(token, cause, now)
-                continue
-            read = self._empty_at >= since + SETTLE_S or self._has_read_all(token)
-            if (read and cause) or now >= since + ANNOUNCE_BY_S:
-                del self._ending[token]
-                self._open.pop(token, None)
-                self._last_messages.forget(token)
-                self.drop(token, cause or "its process ended")
-
-    def _has_read_all(self, token: Token) -> bool:
-        """Return whether all that an ended member has sent was read, although the bus is not empty:
-        libzmq has read its connection to the end, and a ROUTER reads its peers by turns."""
-        if not self._last_messages.follows(token):
-            if not self._is_disconnected(token):
-                return False
-            self._last_messages.follow(token)
-        peers = (len(self.live) + PEERS_MORE) * len(self._routers.all)
-        return self._last_messages.were_read(token, 2 * peers)
+        for token in self._ends.to_look(time.monotonic()):
+            if self._is_disconnected(token):
+                self._ends.note_closed(token, time.monotonic())
+        most = 2 * (len(self.live) + PEERS_MORE) * len(self._routers.all)
+        for token, cause in self._ends.take_due(time.monotonic(), self._empty_at, most):
+            self.drop(token, cause or "its process ended")
 
     def _is_disconnected(self, token: Token) -> bool:
-        """Return whether libzmq has noticed that the connection of an ended process has ended."""
+        """Return whether libzmq has come to the end of an ended process's connection."""
         socket = self._router_of.get(token, self._own)
         self._note_use(socket)
         try:
@@ -389,16 +365,6 @@ class BusRouter:
                 raise
             return error.errno == zmq.EHOSTUNREACH
         return False
-
-    def _look(self, token: Token, cause: str, now: float) -> None:
-        """Look whether the connection of an ended process on a node has ended: what it sent is all
-        here then, and is read like that of a process of this machine that ends now."""
-        if now < self._open[token]:
-            return
-        self._open[token] = now + PROBE_S
-        if self._is_disconnected(token):
-            del self._open[token]
-            self._ending[token] = now, cause
 
     def drop(self, token: Token, cause: str) -> None:
         """Remove a member, and announce its end to those that exchanged messages with it."""

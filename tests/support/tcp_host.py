@@ -18,7 +18,7 @@ from tests.support.engines import DelayedEngine
 
 from garrison.ipc import messages
 from garrison.supervisor import components
-from garrison.supervisor.bus import router
+from garrison.supervisor.bus import ends
 from garrison.supervisor.cli import main
 from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.services import Service
@@ -85,5 +85,5 @@ if __name__ == "__main__":
     setattr(components, "LocalEngine", far_engine)  # noqa: B010
     setattr(components, "nodes_engine", lambda local, *_: local)  # noqa: B010
     setattr(components, "OneMachine", Places)  # noqa: B010
-    router.REMOTE_BY_S = END_S
+    ends.OVER_BY_S = END_S
     main()

@@ -167,7 +167,7 @@ PURE = [
     "supervisor/lifecycle/start_slots.py",
     "supervisor/lifecycle/trials.py",
     "supervisor/bus/direct.py",
-    "supervisor/bus/last_messages.py",
+    "supervisor/bus/ends.py",
     "supervisor/bus/routes.py",
     "supervisor/config/keys.py",
     "supervisor/config/host_spec.py",

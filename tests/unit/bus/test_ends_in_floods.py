@@ -11,7 +11,7 @@ from garrison.ipc.messages import SUPERVISOR, Ended, decode_data
 from garrison.ipc.sockets import EVENTS, POLLIN
 from garrison.supervisor.bus import router as bus
 from garrison.supervisor.bus.endpoints import RouterSet
-from garrison.supervisor.bus.last_messages import LastMessages
+from garrison.supervisor.bus.ends import OVER_BY_S
 from garrison.supervisor.bus.router import BusRouter
 
 ENDED, CALLER, TARGET = (b"g" + name * 15 for name in (b"e", b"c", b"t"))
@@ -110,22 +110,7 @@ def test_a_connection_that_has_not_ended_yet_is_read_on(monkeypatch: pytest.Monk
     made_bus.mark_ended(ENDED)
     made_bus.set_cause(ENDED, "was killed")
     while made_bus.settling:
-        assert router.now < ended_at + bus.ANNOUNCE_BY_S + bus.TURN_S + EACH_S
+        assert router.now < ended_at + OVER_BY_S + bus.TURN_S + EACH_S
         made_bus.route_pending()
         made_bus.announce_ends()
-    assert router.now >= ended_at + bus.ANNOUNCE_BY_S
-
-
-def test_a_member_has_sent_all_when_the_others_have_had_their_turns() -> None:
-    """Each of its own messages begins the count anew."""
-    last = LastMessages()
-    last.note(b"a")
-    last.follow(b"a")
-    for number in range(4):
-        assert not last.were_read(b"a", 3), number
-        last.note(b"b")
-    assert last.were_read(b"a", 3)
-    last.note(b"a")
-    assert not last.were_read(b"a", 3)
-    last.forget(b"a")
-    assert not last.follows(b"a")
+    assert router.now >= ended_at + OVER_BY_S
