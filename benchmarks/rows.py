@@ -347,7 +347,7 @@ def _patient(there: Host, name: str) -> Any:
 
 
 ROWS = (
-    Row("call", "sequential call, p50", "us", 2.7, call),
+    Row("call", "sequential call, p50", "us", 1.25, call),
     Row("flood", "64 in flight, floor: raw", "calls/s", 2.5, flood),
     Row("batches", "same, floor: unbatched", "calls/s", 2.5, batches),
     Row("large", "1 MiB there and back", "MB/s", 0.9, large),
@@ -360,6 +360,6 @@ ROWS = (
     Row("posts", "posts of 64 posters", "calls/s", 0.3, posts),
     Row("post", "one post, p50", "ms", 10.0, post),
     Row("delivered", "delivered to one service", "calls/s", 0.0, delivered),
-    Row("start", "50 services running", "s", 0.35, start),
+    Row("start", "50 services running", "s", 0.15, start),
     Row("memory", "PSS per idle service of 20", "MiB", 0.6, memory),
 )
