@@ -207,7 +207,7 @@ async def deaths(there: Host, number: int) -> list[float]:
 
 
 def main() -> int:
-    """Measure what is asked for; return the exit status."""
+    """Measure the requested rows; return the exit status."""
     options = _options()
     here, size = machine.describe(), QUICK if options.quick else FULL
     results: list[Result] = []

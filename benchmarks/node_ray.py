@@ -51,7 +51,7 @@ class NamedActor:
             async with asyncio.timeout(seconds):
                 answer = await reading.readline()
         except TimeoutError:
-            raise PeerFailed(f"it said nothing to {line!r} for {seconds:g} s") from None
+            raise PeerFailed(f"it did not answer {line!r} for {seconds:g} s") from None
         if not answer:
             raise PeerFailed(f"it has ended with {await self._process.wait()}")
         return json.loads(answer)

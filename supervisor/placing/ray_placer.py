@@ -65,7 +65,7 @@ class Cluster:
         self._agents: dict[str, Any] = {}  # by the machine's id
         self._pending: dict[str, Any] = {}  # answers that have not arrived
         self._looks: dict[str, RayNode] = {}
-        self._devices: dict[str, tuple[Any, float]] = {}  # by the group's name: asked, and when
+        self._devices: dict[str, tuple[Any, float]] = {}  # by the group's name: request, time
         self.unseen = 0  # machines of which nothing is known yet
 
     def nodes(self) -> tuple[RayNode, ...]:
