@@ -13,7 +13,7 @@ import zmq
 from garrison.ipc import sockets
 from garrison.ipc.errors import WireError
 from garrison.supervisor.processes import node_protocol
-from garrison.supervisor.processes.node_lease import NodeLease, interval
+from garrison.supervisor.processes.node_lease import NodeLease, connects_anew, next_request
 from garrison.supervisor.processes.node_protocol import NO_SESSION, Header, NodeHello
 from garrison.supervisor.processes.node_stream import Inbox, Outbox
 
@@ -93,10 +93,15 @@ class NodeLink:
         now = time.monotonic()
         if now < self._next:
             return
-        each = interval(self._lease.seconds) if self.joined else HELLO_S
-        if now - max(self.heard_at, self._connected_at) > (2 * each if self.joined else SILENCE_S):
-            self._reconnect(now)  # TCP itself tries again much later
-        self._next = now + (REFUSED_S if self.refused else each)
+        silent, connected = now - self.heard_at, now - self._connected_at
+        if self.joined:
+            wait = next_request(self._lease.seconds, silent)
+            anew = connects_anew(self._lease.seconds, silent, connected)
+        else:
+            wait, anew = HELLO_S, min(silent, connected) > SILENCE_S
+        if anew:
+            self._reconnect(now)
+        self._next = now + (REFUSED_S if self.refused else wait)
         if self.joined:
             self._send_frames(0, node_protocol.encode(self._renew()))
             for number, body in self._outbox.late(now):

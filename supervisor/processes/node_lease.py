@@ -14,12 +14,38 @@ from math import inf
 RENEWALS = 5  # in one lease
 GRACE_S = 2.0  # that the supervisor waits longer
 QUIET_RENEWALS = 2.5  # times the interval without a Renew: there is no contact
+PAUSE_RENEWALS = 1.5  # times the interval between two Renews: a partition may have held them up
+HURRY_S = 0.3  # between two requests while answers are missing: contact may be back any time
+CONNECT_S = 3.0  # for an answer over a new connection, before the next one
 SENT_MOST = 64  # requests whose answers still count
 
 
 def interval(lease: float) -> float:
     """Return the seconds between two requests of a node."""
     return lease / RENEWALS
+
+
+def next_request(lease: float, silent: float) -> float:
+    """Return the seconds until a node's next request.
+
+    Args:
+        lease: The lease.
+        silent: Seconds since the last answer.
+    """
+    each = interval(lease)
+    return each if silent < PAUSE_RENEWALS * each else min(each, HURRY_S)
+
+
+def connects_anew(lease: float, silent: float, connected: float) -> bool:
+    """Return whether a node is to connect anew: TCP itself tries again much later.
+
+    Args:
+        lease: The lease.
+        silent: Seconds since the last answer.
+        connected: Seconds since the connection was begun.
+    """
+    longest = 2 * interval(lease)
+    return silent > longest if silent < connected else connected > min(longest, CONNECT_S)
 
 
 @dataclass(slots=True)
@@ -72,6 +98,8 @@ class NodeContact:
     lease: float
     heard_at: float = -inf  # the last request that was answered
     fenced_at: float = -inf
+    _held_since: float = -inf  # the last request before a pause
+    _held_until: float = -inf  # what was under way in that pause may arrive until then
 
     def assume(self, now: float, lease: float) -> None:
         """Count a lease that a former supervisor may have granted until now."""
@@ -79,8 +107,21 @@ class NodeContact:
 
     def renew(self, now: float) -> None:
         """Note that a request is answered now."""
+        pause = now - self.heard_at
+        if PAUSE_RENEWALS * interval(self.lease) < pause < inf:
+            if now >= self._held_until:
+                self._held_since = self.heard_at
+            self._held_until = now + pause
         self.heard_at = now
         self.fenced_at = max(self.fenced_at, now + self.lease + GRACE_S)
+
+    def sure_at(self, now: float) -> float:
+        """Return since when silence of a worker there is its own.
+
+        After a partition its connection may be silent for as long again, though requests arrive:
+        TCP doubles the time to its next attempt (RFC 6298, 5.5), and the node connects anew.
+        """
+        return self._held_since if now < self._held_until else self.heard_at
 
     def is_quiet(self, now: float) -> bool:
         """Return whether requests are missing."""

@@ -216,7 +216,7 @@ class NodesEngine:
     def heard_at(self, key: Key) -> float:
         """Return when the machine of a worker was heard of last; inf: it is this one."""
         node = self._nodes.having(key)
-        return inf if node is None else node.contact.heard_at
+        return inf if node is None else node.contact.sure_at(time.monotonic())
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run, as far as is known."""

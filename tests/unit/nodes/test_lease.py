@@ -2,12 +2,19 @@
 
 import random
 
+import pytest
+
 from garrison.supervisor.processes.node_lease import (
+    CONNECT_S,
     GRACE_S,
+    HURRY_S,
+    PAUSE_RENEWALS,
     SENT_MOST,
     NodeContact,
     NodeLease,
+    connects_anew,
     interval,
+    next_request,
 )
 
 LEASE_S = 10.0
@@ -98,3 +105,41 @@ def test_the_node_is_always_first() -> None:
             elif what == "answer":
                 lease.renewed(number)
         assert not answered or lease.until + GRACE_S <= contact.fenced_at
+
+
+def test_a_node_hurries_while_answers_are_missing() -> None:
+    """A partition that is nearly as long as the lease leaves it little time."""
+    lease = 20.0
+    each = interval(lease)
+    assert next_request(lease, each) == each
+    assert next_request(lease, PAUSE_RENEWALS * each) == HURRY_S
+    assert next_request(0.5, 0.4) == interval(0.5)  # which is shorter
+
+
+@pytest.mark.parametrize(
+    ("silent", "connected", "anew"),
+    [
+        (7.9, 100.0, False),
+        (8.1, 100.0, True),
+        (9.0, 0.9, False),  # the new connection has its time, too
+        (9.0, CONNECT_S, False),
+        (12.0, CONNECT_S + 0.1, True),
+    ],
+)
+def test_a_node_connects_anew(silent: float, connected: float, anew: bool) -> None:
+    """TCP itself tries again after as long as it has tried already."""
+    assert connects_anew(20.0, silent, connected) is anew
+
+
+def test_silence_after_a_partition_is_no_worker_s_own() -> None:
+    """Its connection may be silent for as long again, as TCP doubles its pauses."""
+    contact = NodeContact(20.0)
+    for now in (10.0, 14.0, 18.0):
+        contact.renew(now)
+        assert contact.sure_at(now) == now
+    contact.renew(31.0)  # 13 s without contact
+    contact.renew(35.0)
+    assert contact.sure_at(43.9) == 18.0
+    contact.renew(43.0)  # a second, shorter pause
+    assert contact.sure_at(50.9) == 18.0
+    assert contact.sure_at(51.0) == 43.0
