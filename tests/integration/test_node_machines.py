@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.distribution import ALONE
 from tests.support.host import Host, hosting
 from tests.support.machines import NodeMachine, machines
 from tests.support.waiting import PATIENCE, eventually, until
 
-pytestmark = pytest.mark.external
+pytestmark = [pytest.mark.external, pytest.mark.xdist_group(ALONE)]  # leases and partitions
 
 LEASE_S, SHORT_S = 20.0, 6.0  # a supervisor starts within the first one on a busy machine, too
 SECRET = "hidden-in-the-assignment"
@@ -156,7 +157,8 @@ async def test_a_killed_node_process_finds_its_workers(site: Site) -> None:
     box.start()
     until(lambda: box.output.count("in contact") > 1, what="the next one has contact")
 
-    assert await site.answers() == pid
+    now = await site.answers()
+    assert now == pid, site.host.events()[-40:]
     await site.host.call("twin", "echo", 14)
     until(lambda: "twin got 14" in site.host.log("twin"))
     assert site.host.log("twin").count("twin got 13") == 1
@@ -169,7 +171,8 @@ async def test_workers_outlive_their_launcher(site: Site) -> None:
     launcher = int(box.run("ps", "-o", "ppid=", "-p", str(pid)))
     box.kill(launcher)
     until(lambda: site.host.events("node.launcher_lost"))
-    assert await site.answers() == pid
+    now = await site.answers()
+    assert now == pid, site.host.events()[-40:]
 
     box.kill(pid)
     assert await site.answers() != pid
@@ -186,7 +189,8 @@ async def test_workers_outlive_their_supervisor(site: Site, way: str) -> None:
     else:
         assert site.host.run("upgrade").code == 0
 
-    assert await site.answers() == pid
+    now = await site.answers()
+    assert now == pid, site.host.events()[-40:]
     after = site.row()
     same = ("pid", "generation", "restarts")
     assert [after[key] for key in same] == [before[key] for key in same]
@@ -200,7 +204,8 @@ async def test_a_short_partition_ends_nothing(site: Site) -> None:
     until(lambda: len(site.host.events("node.lost")) > before, what="there is no contact")
     box.cut(False)
 
-    assert await site.answers() == pid
+    now = await site.answers()
+    assert now == pid, site.host.events()[-40:]
 
 
 async def test_secrets_are_in_the_worker_alone(site: Site) -> None:
