@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.support.module_page import page as module_page
 from tests.support.pages import PAGES, README, ROOT, Block, Page
 from tests.support.sources import FILES, NODES
 
@@ -17,6 +18,7 @@ MARKS = {"example", "transcript", "diagram", "figures", "unit", ""}
 START = "docs/index.md"
 PACKAGES = ("supervisor", "workers", "ipc")
 OF_THE_CODE = {"docs/architecture.md", "docs/contributing.md"}
+MODULES = "docs/modules.md"
 PATH = re.compile(r"(?!state/.|run/|logs/\w+\.\w*l)[a-z_]+(/[a-z_]+)*(/|\.py)")
 VARIABLE = re.compile(r"\b[A-Z]+\b|…")
 COMMAND = re.compile(r"(?:^|\$ |&& |bin/)garrison (?:--\w+ )*([a-z]+)\b", re.MULTILINE)
@@ -131,6 +133,11 @@ def test_the_architecture_has_every_module_and_folder() -> None:
     modules = {path.name for path in found if path.suffix == ".py"} - {"__init__.py"}
 
     assert folders | modules <= named
+
+
+def test_the_page_of_modules_is_made_of_their_first_sentences() -> None:
+    """The page of modules is the one that is printed of the code."""
+    assert PAGES[MODULES].text == module_page()
 
 
 def paths(page: Page) -> set[str]:
