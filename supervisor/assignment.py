@@ -20,6 +20,7 @@ from garrison.supervisor.config.environment import (
     UnusableFile,
     host_secret,
     not_granted,
+    own_environment,
     service_environment,
 )
 from garrison.supervisor.config.host_spec import HostSpec
@@ -254,7 +255,7 @@ def record_on_disk(
         if (spec := by_name.get(name)) is None:
             raise ConfigError("it has no such service any more", path=str(config.path))
         files = SecretFiles(environ)
-        found = service_environment(spec, environ, files.read)
+        found = own_environment(spec, environ, files.read)
         plugin = config.plugins[spec.plugin]
         stamp = interpreter_stamp(plugin.interpreter)
         return start_record(spec, plugin, found.names, found.sources, stamp, files.stamps)

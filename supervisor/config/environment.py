@@ -222,25 +222,43 @@ def service_environment(
     Raises:
         StartError: A secret is not found, or a file of secrets is unusable.
     """
-    search = _Search(spec, environ, read)
+    own = own_environment(spec, environ, read)
     base = base_environment(environ, foreign)
     if of_user is not None:
         base = {**_without_user_folders(base), **of_user}
-    environment = {
-        **base,
-        **{name: environ[name] for name in spec.environment.pass_env if name in environ},
-        **spec.environment.env,
-    }
+    environment = {**base, **own.public}
+    public = {name: value for name, value in environment.items() if name not in own.secrets}
+    return ServiceEnvironment(public, own.secrets)
+
+
+def own_environment(
+    spec: ServiceSpec,
+    environ: Mapping[str, str],
+    read: Callable[[Path], bytes] = read_private,
+) -> ServiceEnvironment:
+    """Return what one service is given besides what every process gets.
+
+    Args:
+        spec: The service.
+        environ: The supervisor's environment.
+        read: Returns the content of a file.
+
+    Raises:
+        StartError: A secret is not found, or a file of secrets is unusable.
+    """
+    search, own = _Search(spec, environ, read), spec.environment
+    passed = {name: environ[name] for name in own.pass_env if name in environ}
     secrets = {
         name: FoundSecret(value, search.env_file)
         for name, value in search.from_file.items()
-        if name not in spec.environment.env
+        if name not in own.env
     }
     spare = spare_secrets(spec.plugin, spec.config)
-    for name, source in spec.environment.secrets.items():
+    for name, source in own.secrets.items():
         with contextlib.suppress(*((StartError,) if name in spare else ())):
             secrets[name] = search.find(name, source)
-    public = {name: value for name, value in environment.items() if name not in secrets}
+    variables = {**passed, **own.env}
+    public = {name: value for name, value in variables.items() if name not in secrets}
     return ServiceEnvironment(public, secrets)
 
 

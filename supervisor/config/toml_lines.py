@@ -4,6 +4,7 @@
 1. A path has keys as `str` and indexes of arrays as `int`.
 """
 
+import contextlib
 import functools
 import json
 import re
@@ -27,12 +28,17 @@ STRING = (
 )
 PLAIN = r"[^,\]}#\n]+"  # numbers, dates, true and false
 BARE = r"[A-Za-z0-9_-]+"
+BARE_KEYS = rf"{BARE}(?:\.{BARE})*"
 
 compiled = functools.cache(re.compile)  # when first used: most commands read no TOML
 
 
 class Lines:
-    """The lines of every key, table and array item of one text."""
+    """The lines of every key, table and array item of one text.
+
+    The text is read when a line is wanted first: most readings of a config want none, and this
+    takes longer than parsing it.
+    """
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
@@ -40,10 +46,11 @@ class Lines:
         self._implied: dict[KeyPath, int] = {}  # `a` in `[a.b]`; its own header may come later
         self._lengths: dict[KeyPath, int] = {}  # of the arrays of tables
         self._counted_to, self._line = 0, 1
-        self._document()
+        self._is_read = False
 
     def find(self, path: Sequence[str | int]) -> int | None:
         """Return the line of a path, or of its longest beginning that the text has."""
+        self._read()
         for end in range(len(path), 0, -1):
             head = tuple(path[:end])
             line = self._named.get(head, self._implied.get(head))
@@ -53,11 +60,18 @@ class Lines:
 
     def depth(self, path: Sequence[str | int]) -> int:
         """Return how many keys of a path the text has."""
+        self._read()
         for end in range(len(path), 0, -1):
             head = tuple(path[:end])
             if head in self._named or head in self._implied:
                 return end
         return 0
+
+    def _read(self) -> None:
+        if not self._is_read:
+            self._is_read = True
+            with contextlib.suppress(RecursionError):  # nested deeply: the lines up to there
+                self._document()
 
     def _document(self) -> None:
         table: KeyPath = ()
@@ -142,6 +156,8 @@ class Lines:
 
 def key_path(text: str) -> tuple[str, ...] | None:
     """Return the path of a dotted key, as TOML writes it; None if it is none."""
+    if compiled(BARE_KEYS).fullmatch(text):
+        return tuple(text.split("."))
     if not compiled(KEYS).fullmatch(text):
         return None
     table: Any = tomllib.loads(f"{text} = 0")

@@ -20,6 +20,7 @@ from garrison.supervisor.config.environment import (
     base_environment,
     differing_sources,
     not_granted,
+    own_environment,
     service_environment,
     worker_environment,
 )
@@ -58,6 +59,22 @@ def test_a_service_is_given_what_its_section_names() -> None:
     public, secrets = given(pass_env=("EXTRA", "NOT_SET"), env={"LEVEL": "debug"})
     assert public == COMMON | {"EXTRA": "extra", "LEVEL": "debug"}
     assert secrets == {}
+
+
+def test_what_a_service_is_given_besides_names_no_common_variable() -> None:
+    """A comparison with the disk reads a service's own variables alone; their names and sources are
+    those that its start has noted, also where `env` has a variable that every process gets."""
+    keys: dict[str, Any] = {
+        "pass_env": ("EXTRA", "LC_ALL"),
+        "env": {"LEVEL": "debug", "PATH": "/opt/bin"},
+        "secrets": {"TOKEN": "TOKEN_EU", "XDG_CACHE_HOME": "XDG_CACHE_HOME"},
+    }
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", **keys)
+    whole, own = service_environment(spec, SUPERVISOR), own_environment(spec, SUPERVISOR)
+    assert own.names == whole.names == ["EXTRA", "LEVEL"]
+    assert own.sources == whole.sources
+    of_all = {"PATH": "/opt/bin", "LC_ALL": "C.UTF-8"}
+    assert whole.public == {**of_all, "EXTRA": "extra", "LEVEL": "debug"}
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,12 @@ def test_any_file_of_tables_is_found(tables: list[tuple[list[str], Any]]) -> Non
     tomllib.loads(text)  # or the test shows nothing
     lines = Lines(text)
     assert {path: lines.find(path) for path in written} == written
+
+
+def test_a_text_that_is_nested_deeply_has_the_lines_up_to_there() -> None:
+    """Lines are read when an error wants one, where less of the stack may be left than when the
+    text was parsed; the error itself is what counts then."""
+    lines = Lines("a = 1\nb = " + "[" * 100_000 + "]" * 100_000 + "\nc = 2\n")
+    assert lines.find(("a",)) == 1
+    assert lines.find(("b", 0)) == 2
+    assert lines.find(("c",)) is None
