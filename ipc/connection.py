@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zmq
 
-from . import sockets
+from . import socket_paths
 from .caller import bounded_seconds
 from .client import Client
 from .errors import SupervisorGone
@@ -30,24 +30,24 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     Raises:
         SupervisorGone: No supervisor answers; the text names the path.
     """
-    run = sockets.run_folder(Path(home))
-    control = sockets.control_path(run)
+    run = socket_paths.run_folder(Path(home))
+    control = socket_paths.control_path(run)
     until = time.monotonic() + bounded_seconds(timeout)
     while True:
         try:
-            sockets.check_listening(control)
+            socket_paths.check_listening(control)
             break
         except SupervisorGone as error:
-            if sockets.is_refused(error) or not sockets.is_starting(control):
+            if socket_paths.is_refused(error) or not socket_paths.is_starting(control):
                 raise
             if time.monotonic() >= until:
-                raise sockets.socket_missing(control) from None
+                raise socket_paths.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    client = Client(sockets.new_token())
+    client = Client(socket_paths.new_token())
     client.calls.observer = client.calls.producer = ProgramSpans()
     try:
-        client.session.open(context, control, sockets.bus_path(run))
+        client.session.open(context, control, socket_paths.bus_path(run))
         try:
             async with asyncio.timeout(timeout):
                 await client.session.wait_welcome()

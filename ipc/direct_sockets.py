@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import GarrisonError
 from .messages import DIRECT_MARK, TOKEN_BYTES, Token
-from .sockets import check_length
+from .socket_paths import check_length
 from .system.file_id import FileId, file_at
 
 NAMES = re.compile(r"(d[0-9a-f]{12}\.sock)(\.\d+)?")  # of sockets, and of one about to be put there

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from . import sockets
+from . import socket_paths
 
 LOOK_S = 1.0  # between two looks
 
@@ -26,7 +26,7 @@ class PathWatch:
 
     def start(self) -> None:
         """Look now, and again until it has ended or `stop` is called."""
-        if sockets.has_supervisor(self.path):
+        if socket_paths.has_supervisor(self.path):
             self._timer = self._loop.call_later(LOOK_S, self.start)
         else:
             self._on_end()

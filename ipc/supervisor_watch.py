@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from . import sockets
+from . import socket_paths
 from .path_watch import PathWatch
 from .remote import RemoteSupervisor
 from .system import process_tree
@@ -87,5 +87,5 @@ class SupervisorWatch:
         if self.remote is not None:
             return not self.remote.is_connected
         if self._elsewhere:
-            return not sockets.has_supervisor(self.path)
+            return not socket_paths.has_supervisor(self.path)
         return self._pidfd < 0 or process_tree.ended(self._pidfd, 0)

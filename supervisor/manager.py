@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import WIRES, Join, Leave, Order, PluginRead, Stacks, State, Token
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import service_spec
@@ -274,7 +274,7 @@ class ServiceManager:
     # --- the start of an incarnation ----------------------------------------------------------
 
     def _start(self, service: Service) -> None:
-        now, token = time.monotonic(), sockets.new_token()
+        now, token = time.monotonic(), socket_paths.new_token()
         if service.next_watchdog is not None:  # an adopted incarnation kept its own until here
             spec = service_spec(service.spec, watchdog=service.next_watchdog)
             service.child, service.next_watchdog = replace(service.child, spec=spec), None

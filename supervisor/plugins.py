@@ -11,7 +11,7 @@ from math import inf
 
 import msgspec
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import (
     Failing,
@@ -117,14 +117,14 @@ class PluginRegistry:
         """Start to read a plugin in a process of its own."""
         config = config or self.config
         spec, host = config.plugins[plugin], config.host
-        token = sockets.new_token()
+        token = socket_paths.new_token()
         until, sections = time.monotonic() + READ_S, config.sections(plugin)
         probe = PluginProbe(spec, config.plugins, token, until, sections)
         self._probes[token] = probe
         reading = messages.Reading(
             source=self.source(spec),
             token=token,
-            control=sockets.control_path(host.run),
+            control=socket_paths.control_path(host.run),
             env=messages.packed(base_environment(self._environ, foreign=bool(spec.python))),
             plugin_config=spec.config,
             sections=sections,

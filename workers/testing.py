@@ -16,7 +16,7 @@ from garrison.ipc.character import Character, as_character
 from garrison.ipc.client import Client
 from garrison.ipc.messages import Entry, Manifest, State, Token
 from garrison.ipc.session import Session
-from garrison.ipc.sockets import new_token
+from garrison.ipc.socket_paths import new_token
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
 from garrison.workers.agents.registry import ComponentRegistry, as_model_handler

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths, sockets
 from garrison.ipc.listeners import ListenerSet
 from garrison.ipc.messages import Token
 from garrison.supervisor.config.host_spec import HostSpec
@@ -22,7 +22,7 @@ from garrison.supervisor.state.home import grant_access, grant_passage
 if TYPE_CHECKING:
     from .node_endpoints import NodeEndpoints, RemotePaths
 
-USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # names of sockets, see `sockets.control_path`
+USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # names of sockets, see `socket_paths.control_path`
 USERS_MOST = 250
 FORMER = 256  # addresses of ended incarnations whose late messages are not logged
 SOCKETS_MOST = 4 * 1024  # of libzmq, which counts the monitor of a listener as two
@@ -89,7 +89,7 @@ class RouterSet:
 
     def at(self, token: Token) -> "zmq.Socket[bytes]":
         """Return the ROUTER of an address."""
-        if self.operators is not None and sockets.is_operator_token(token):
+        if self.operators is not None and socket_paths.is_operator_token(token):
             return self.operators
         return self.router_of.get(token, self.own)
 
@@ -103,7 +103,7 @@ class RouterSet:
         The supervisor's own ROUTER is trusted: its user, and root, can do anything here.
         """
         if router is self.operators:
-            return sockets.is_operator_token(token)
+            return socket_paths.is_operator_token(token)
         return router is self.own or self.router_of.get(token) is router
 
 
@@ -124,13 +124,13 @@ class Endpoints:
         for stale in host.run.glob("[bc][0-9]*.sock*"):
             if USERS.fullmatch(stale.name):  # of a former supervisor; created again when needed
                 stale.unlink(missing_ok=True)
-        Path(sockets.operators_path(host.run)).unlink(missing_ok=True)  # likewise
+        Path(socket_paths.operators_path(host.run)).unlink(missing_ok=True)  # likewise
         self._uids: set[int] = set()
         self.nodes: NodeEndpoints | None = None
         self.operators = False
         self.control = RouterSet(sockets.router(context, control_bytes))
         self.bus = RouterSet(sockets.router(context, host.max_message))
-        control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
+        control, bus = socket_paths.control_path(host.run), socket_paths.bus_path(host.run)
         self.listeners = ListenerSet([(self.control.own, control), (self.bus.own, bus)])
 
     def open_nodes(self, record: Callable[..., Any]) -> None:
@@ -172,7 +172,7 @@ class Endpoints:
         grant_passage(self._host)
         router = sockets.operators_router(self._context, uids, gids)
         try:
-            path = sockets.operators_path(self._host.run)
+            path = socket_paths.operators_path(self._host.run)
             self.listeners.add(router, path, mode=sockets.OPERATORS_MODE)
         except BaseException:
             self.listeners.remove(router)
@@ -202,7 +202,7 @@ class Endpoints:
     def paths(self, uid: int) -> tuple[str, str]:
         """Return the paths of the control plane's and the bus's socket for a user's workers."""
         run = self._host.run
-        return sockets.control_path(run, uid), sockets.bus_path(run, uid)
+        return socket_paths.control_path(run, uid), socket_paths.bus_path(run, uid)
 
     def _open(self, uid: int) -> None:
         if uid in self._uids:

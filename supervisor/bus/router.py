@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths, sockets
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import (
     FULL,
@@ -229,7 +229,7 @@ class BusRouter:
                 return
         elif source in self._departed:  # a late message of a former member is normal
             return
-        elif not sockets.is_token(source) or len(self._unknown) >= UNKNOWN_MOST:
+        elif not socket_paths.is_token(source) or len(self._unknown) >= UNKNOWN_MOST:
             self._reject(UNKNOWN)
             return
         else:  # it may be a program that joins next, such as one of a former supervisor

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from garrison.ipc import mail, sockets
+from garrison.ipc import mail, socket_paths
 from garrison.ipc.client import Client
 from garrison.ipc.connection import connect
 from garrison.ipc.errors import (
@@ -80,7 +80,7 @@ async def run(options: RunOptions, report: RunReport, stop: asyncio.Event) -> No
         client = await stack.enter_async_context(connect(options.home))
         host = await client.order("chaos", options.names)
         await _check_namespace(client)
-        if not stack.enter_context(exclusive(sockets.run_folder(options.home))):
+        if not stack.enter_context(exclusive(socket_paths.run_folder(options.home))):
             raise OrderFailed("failed", "another `garrison chaos` is under way in this home")
         rows = _running(options, report, host["services"])
         await _check_ready(client, rows)

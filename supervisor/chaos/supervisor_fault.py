@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths
 from garrison.ipc.client import Client
 from garrison.ipc.errors import SupervisorGone
 
@@ -88,13 +88,13 @@ class SupervisorFault:
 
     async def _is_restarted(self, seconds: float) -> bool:
         """Return True once another process, as systemd, has started the supervisor again."""
-        control = sockets.control_path(sockets.run_folder(self._home))
+        control = socket_paths.control_path(socket_paths.run_folder(self._home))
         until = self._loop.time() + seconds
         while self._loop.time() < until:
             try:
-                sockets.check_listening(control)
+                socket_paths.check_listening(control)
             except SupervisorGone:
-                if sockets.is_starting(control):
+                if socket_paths.is_starting(control):
                     return True
                 await asyncio.sleep(POLL_S)
             else:

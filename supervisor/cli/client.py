@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths, sockets
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.messages import encodable
 from garrison.ipc.system import process_tree
@@ -141,16 +141,16 @@ def is_here(row: Mapping[str, Any]) -> bool:
 
 def is_operator(home: Path) -> bool:
     """Return True if this user reaches the host of a home as an operator of a team alone."""
-    run = sockets.run_folder(home)
-    return not os.access(sockets.control_path(run), os.W_OK) and os.access(
-        sockets.operators_path(run), os.W_OK
+    run = socket_paths.run_folder(home)
+    return not os.access(socket_paths.control_path(run), os.W_OK) and os.access(
+        socket_paths.operators_path(run), os.W_OK
     )
 
 
 def control_path(home: Path) -> str:
     """Return the path of the socket that this user gives orders at."""
-    run = sockets.run_folder(home)
-    return sockets.operators_path(run) if is_operator(home) else sockets.control_path(run)
+    run = socket_paths.run_folder(home)
+    return socket_paths.operators_path(run) if is_operator(home) else socket_paths.control_path(run)
 
 
 class EndingSupervisor:
@@ -169,7 +169,7 @@ class EndingSupervisor:
     """
 
     def __init__(self, home: Path, head: dict[str, Any]) -> None:
-        self._lock = sockets.run_folder(home) / "supervisor.lock"
+        self._lock = socket_paths.run_folder(home) / "supervisor.lock"
         self.pid: int = head["pid"]
         self.pidfd: int | None = None
         if process_tree.is_pid_namespace(head.get("pid_namespace", 0)):
@@ -215,9 +215,9 @@ class _Exchange:
 
     def token(self) -> messages.Token:
         """Return a routing id for its socket."""
-        if self.path == sockets.operators_path(sockets.run_folder(self.home)):
-            return sockets.new_operator_token()
-        return sockets.new_token()
+        if self.path == socket_paths.operators_path(socket_paths.run_folder(self.home)):
+            return socket_paths.new_operator_token()
+        return socket_paths.new_token()
 
     def check(self, answer: messages.Answer) -> None:
         """Raise the error that an answer reports."""
@@ -232,7 +232,7 @@ class _Exchange:
 def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
     _wait_until_listening(exchange.path)
     if is_operator(exchange.home):
-        sockets.check_admitted(exchange.path)
+        socket_paths.check_admitted(exchange.path)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.dealer(context, exchange.path, exchange.token(), MAX_MESSAGE)
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
@@ -257,12 +257,12 @@ def _wait_until_listening(path: str) -> None:
     deadline = time.monotonic() + STARTING_S
     while True:
         try:
-            sockets.check_listening(path)
+            socket_paths.check_listening(path)
         except SupervisorGone as error:
-            if sockets.is_refused(error) or not sockets.is_starting(path):
+            if socket_paths.is_refused(error) or not socket_paths.is_starting(path):
                 raise
             if time.monotonic() >= deadline:
-                raise sockets.socket_missing(path) from None
+                raise socket_paths.socket_missing(path) from None
             time.sleep(STARTING_POLL_S)
         else:
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths
 from garrison.ipc.messages import Order, Token, should_log
 from garrison.ipc.sockets import Peer
 from garrison.supervisor.bus.endpoints import Endpoints
@@ -45,7 +45,7 @@ class OrderGate:
             Refusal: It is not for whose process has sent it, or on whose behalf, or they have
                 given too many.
         """
-        own_socket = not sockets.is_operator_token(token)
+        own_socket = not socket_paths.is_operator_token(token)
         operator = operator_of(peer, self._teams, own_socket)
         data: dict[str, Any] = {"verb": order.verb, "names": _shown(order)}
         is_passed_on = order.behalf >= 0 and operator.trusted

@@ -14,7 +14,7 @@ from math import inf
 import msgspec
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 from garrison.ipc.system.process_tree import is_pid_namespace, pid_namespace
@@ -124,7 +124,7 @@ class DirectoryPublisher:
             return False
         if token in self._programs:
             return True
-        if not sockets.is_token(token):  # a reserved address would pass for the router's own
+        if not socket_paths.is_token(token):  # a reserved address would pass for the router's own
             self.reject(token, "a member's routing id is a token of 16 bytes")
             return False
         if len(self._programs) >= PROGRAMS_MOST:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths, sockets
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
 from garrison.supervisor.control.commands.base import (
@@ -130,8 +130,8 @@ class RequestQueue:
             raise Refusal("usage", f"this supervisor has no {order.verb}")
         if sum(request.peer == peer for request in self._requests) >= REQUESTS_EACH:
             raise Refusal("failed", f"{REQUESTS_EACH} of yours wait already")
-        of_operators = (sockets.is_operator_token(request.peer) for request in self._requests)
-        if sockets.is_operator_token(peer) and sum(of_operators) >= OPERATORS_MOST:
+        of_operators = (socket_paths.is_operator_token(request.peer) for request in self._requests)
+        if socket_paths.is_operator_token(peer) and sum(of_operators) >= OPERATORS_MOST:
             raise Refusal("failed", f"{OPERATORS_MOST} orders of operators wait already")
         return COMMANDS[order.verb]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from garrison.ipc.sockets import check_length
+from garrison.ipc.socket_paths import check_length
 from garrison.ipc.system import log_stream, process_tree
 
 from .engine import Key

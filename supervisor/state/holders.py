@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths
 from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.config.document import as_given
@@ -63,7 +63,7 @@ def find_holder(config: Sequence[Path]) -> Holder | None:
 
 def holder_of(name: bytes) -> Holder | None:
     """Return the holder of one name; None if no process of this user has it."""
-    found = sockets.name_holder(name, ANSWER_S)
+    found = socket_paths.name_holder(name, ANSWER_S)
     if found is None:
         return None
     pid, answer = found

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths
 from garrison.supervisor.config.load import Config
 
 from .holders import ANSWER_S, Holder, config_names, find_holder, holder_of
@@ -58,7 +58,7 @@ class ConfigIdentity:
     def __init__(self, config: Config, handed: Iterable[int] = ()) -> None:
         self._config = config
         self._config_names = config_names(config.paths)
-        self._names = [*self._config_names, sockets.run_name(config.host.run)]
+        self._names = [*self._config_names, socket_paths.run_name(config.host.run)]
         self._sockets: dict[bytes, socket.socket] = {}
         self._ready = select.epoll()
         for fd in handed:

@@ -18,7 +18,7 @@ from tests.support.proc import resident
 from tests.support.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
 from tests.support.waiting import PATIENCE, SOON, eventually, until
 
-from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
+from garrison.ipc import Client, ServiceLost, messages, socket_paths, with_timeout
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, WIRE, Token
 
 MIB = 1 << 20
@@ -319,7 +319,7 @@ async def test_a_workers_last_words_are_kept_at_a_bounded_length(
 
 async def test_silent_connections_do_not_keep_programs_out(running: Host, client: Client) -> None:
     """Two hundred connections that send nothing, some of them half a greeting."""
-    words = greeting(sockets.new_token())
+    words = greeting(socket_paths.new_token())
     with contextlib.ExitStack() as stack:
         for n in range(200):
             one = stack.enter_context(raw(running, ("control", "bus")[n % 2]))
@@ -335,7 +335,7 @@ async def test_silent_connections_do_not_keep_programs_out(running: Host, client
 @pytest.mark.usefixtures("healthy")
 async def test_handshakes_cut_anywhere_and_absurd_sizes(running: Host, client: Client) -> None:
     """Valid ZeroMQ bytes up to some point, then nothing or garbage."""
-    words = greeting(sockets.new_token())
+    words = greeting(socket_paths.new_token())
     echo = with_timeout(found(client, "echo"), SOON)
     for name in ("control", "bus"):
         for end in range(len(words)):
@@ -345,7 +345,7 @@ async def test_handshakes_cut_anywhere_and_absurd_sizes(running: Host, client: C
                     one.send(b"\xff" * 70)
         for nonsense in ABSURD:
             with raw(running, name) as one, contextlib.suppress(OSError):
-                one.send(greeting(sockets.new_token()))
+                one.send(greeting(socket_paths.new_token()))
                 one.recv(64)
                 one.send(nonsense)
         assert await echo.echo(name) == name

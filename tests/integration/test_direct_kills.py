@@ -30,7 +30,7 @@ from garrison.ipc.errors import ServiceLost
 from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import EMPTY_MAP, SUPERVISOR, Entry, Manifest, State, Token
 from garrison.ipc.session import Session
-from garrison.ipc.sockets import new_token
+from garrison.ipc.socket_paths import new_token
 
 KILLS = int(os.environ.get("GARRISON_KILLS", "12"))
 CALLS = 64  # in flight

@@ -16,7 +16,7 @@ from tests.support.tcp_host import PROXIES
 from tests.support.tcp_proxy import TcpProxy, proxy
 from tests.support.waiting import PATIENCE, eventually, until
 
-from garrison.ipc import ServiceLost, sockets
+from garrison.ipc import ServiceLost, socket_paths, sockets
 from garrison.ipc.messages import WIRE, CurveKeys, Hello, encode
 from garrison.supervisor.bus.admission import Admission
 from garrison.supervisor.state.node_keys import own_key
@@ -177,7 +177,7 @@ def test_only_known_keys_connect(far: Far, keys: Keys, plane: str) -> None:
     socket = sockets.dealer(
         context,
         f"tcp://{host}:{port}",
-        sockets.new_token(),
+        socket_paths.new_token(),
         -1,
         keep=True,
         curve=keys(far),

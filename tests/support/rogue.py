@@ -14,7 +14,7 @@ from typing import Self
 import zmq
 from tests.support.host import Host
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import SUPERVISOR, WIRE, Token, encode
 
 PATIENCE_MS = 20_000
@@ -36,7 +36,7 @@ def dealer(
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     path = str(host.home / "run" / f"{name}.sock")
     one = context.socket(zmq.DEALER)
-    one.set(zmq.ROUTING_ID, token or sockets.new_token())
+    one.set(zmq.ROUTING_ID, token or socket_paths.new_token())
     one.set(zmq.IMMEDIATE, 1)
     one.set(zmq.PROBE_ROUTER, 1)
     one.set(zmq.RECONNECT_IVL, 20)
@@ -87,7 +87,7 @@ class Rogue:
 @contextlib.contextmanager
 def joined(host: Host, unread: int = 0) -> Iterator[Rogue]:
     """Join as a program."""
-    token = sockets.new_token()
+    token = socket_paths.new_token()
     with dealer(host, "control", token) as control, dealer(host, "bus", token, unread) as bus:
         rogue = Rogue(token, control, bus).join()
         assert isinstance(rogue.answer(), messages.Welcome)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Failing, PluginSource, Reading
-from garrison.ipc.sockets import new_token
+from garrison.ipc.socket_paths import new_token
 from garrison.workers import Action, Evaluator, Plugin, Provider, Service
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.validation import check_takes

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths, sockets
 from garrison.ipc.messages import SUPERVISOR, Sync, Token, encode
 from garrison.supervisor.bus import router as routing
 from garrison.supervisor.bus.endpoints import RouterSet
@@ -39,7 +39,7 @@ class Bus:
         self.tokens: list[Token] = []
         for uid, one in enumerate(routers):
             one.bind(f"ipc://{folder}/{uid}")
-            token = sockets.new_token()
+            token = socket_paths.new_token()
             if uid:
                 plane.admit(token, uid)
             self.router.admit(token)
@@ -130,7 +130,7 @@ def test_a_notice_sent_between_turns_loses_no_message(bus: Bus) -> None:
     before the next sleep, also where the signal of a message is taken by the announcement."""
     sender, receiver = bus.members[0], bus.members[1]
     for number in range(BURST):
-        ended = sockets.new_token()
+        ended = socket_paths.new_token()
         bus.router.admit(ended)
         bus.router.pairs.count(bus.tokens[0], ended)
         sender.send_multipart([bus.tokens[1], b"%d" % number])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.errors import ConfigError
-from garrison.ipc.sockets import run_folder
+from garrison.ipc.socket_paths import run_folder
 from garrison.supervisor.config.homes import find_home
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config, load

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import WIRE, Manifest, State
 from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.endpoints import RouterSet
@@ -185,7 +185,7 @@ def test_a_change_that_no_call_depends_on_is_held_back(published: Published) -> 
 def test_a_program_gets_no_change_before_its_welcome(published: Published) -> None:
     """With the Welcome of a new supervisor a program fails its calls in flight. A change before it
     would have the program send the calls that wait."""
-    program = sockets.new_token()
+    program = socket_paths.new_token()
     assert published.publisher.join(program, messages.Join(WIRE, os.getpid()))
     published.change("s1", State.BACKOFF)
     published.publisher.publish()
@@ -199,7 +199,7 @@ def test_a_program_gets_no_change_before_its_welcome(published: Published) -> No
 
 def test_calls_of_programs_are_suspended_alone(published: Published) -> None:
     """Workers still call each other, to answer what programs have called."""
-    program = sockets.new_token()
+    program = socket_paths.new_token()
     assert published.publisher.join(program, messages.Join(WIRE, os.getpid()))
     published.publisher.welcome(program)
     published.take_sent()
@@ -213,7 +213,7 @@ def test_a_program_of_another_pid_namespace_is_forgotten_when_it_is_gone(
     published: Published,
 ) -> None:
     """Its pid is none here, or another process's: it is known by its connection alone."""
-    program, here = sockets.new_token(), pid_namespace()
+    program, here = socket_paths.new_token(), pid_namespace()
     number_of_none, joined = 2**22 + 1, published.publisher
     for now, pid in ((1e9, number_of_none), (2e9, os.getpid())):
         assert joined.join(program, messages.Join(WIRE, pid, pid_namespace=here + 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from garrison.ipc import batches_read
 from garrison.ipc.batches_read import SENDERS, SIZE
 from garrison.ipc.flight_recorder import Recorder, ValueRecorder
-from garrison.ipc.sockets import new_token
+from garrison.ipc.socket_paths import new_token
 
 ADA, BOB = new_token(), new_token()
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import socket_paths, sockets
 from garrison.ipc.link import Link
 
 PEER = b"the peer"
@@ -25,7 +25,7 @@ class Linked:
         self.router.set(zmq.RCVHWM, 0)
         self.router.set(zmq.SNDHWM, 0)
         self.router.bind(f"ipc://{folder}/router")
-        token = sockets.new_token()
+        token = socket_paths.new_token()
         dealer = sockets.dealer(self.context, f"{folder}/router", token, -1, keep=True)
         self.arrived: list[list[bytes]] = []
         self.more = asyncio.Event()
