@@ -380,14 +380,16 @@ class ServiceManager:
     def on_probe(self, token: Token) -> bool:
         """Welcome an adopted worker that has found the new sockets; it answers with a Hello.
 
-        Returns False if the token is not that of an incarnation.
+        It may have sent that to the former supervisor, whose Welcome it never read: so it cannot
+        know by itself that this one has none. Returns False if the token is not that of an
+        incarnation.
         """
         service = self._services.by_token.get(token)
         if service is None:
             return False
         current = service.current
-        if current.adopting and not current.ended and not current.welcomed:
-            current.welcomed = self._use.publisher.welcome(token)
+        if current.adopting and not current.ended:
+            current.welcomed = self._use.publisher.welcome(token, introduce=True)
         elif current.welcomed and self._use.endpoints.control.is_remote(token):
             self._use.publisher.welcome(token)  # its connection broke; by this it notices
         return True
@@ -406,7 +408,8 @@ class ServiceManager:
                 self._on_ready(service, message)
             case messages.Beat() | messages.Health() | messages.Extend():
                 event = self._reports.take(service, message)
-                if event is not None:
+                # A worker that beats and has no Hello is of no use to this supervisor.
+                if event is not None and not service.current.adopting:
                     self.apply(service, event)
             case messages.Failing():
                 service.current.failing = message

@@ -288,6 +288,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     syncs: bool = False  # the router answers a Sync; an older release leaves this out
     logs: str | msgspec.UnsetType = msgspec.UNSET  # the folder of logs; older: not named
     pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
+    introduce: bool = False  # this supervisor has no Hello of the worker, and wants one
 
     @property
     def limits(self) -> CallLimits:

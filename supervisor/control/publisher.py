@@ -191,8 +191,16 @@ class DirectoryPublisher:
 
     # --- the directory ----------------------------------------------------------------------
 
-    def welcome(self, token: Token) -> bool:
-        """Send the whole directory to a member."""
+    def welcome(self, token: Token, introduce: bool = False) -> bool:
+        """Send the whole directory to a member.
+
+        Args:
+            token: The member.
+            introduce: Whether a worker is to send its Hello and its state (again).
+
+        Returns:
+            False if it is gone or does not read.
+        """
         calls = self._call_defaults()
         welcome = messages.Welcome(
             WIRE,
@@ -207,6 +215,7 @@ class DirectoryPublisher:
             syncs=True,
             logs=str(self._host.logs),
             pid_namespace=pid_namespace(),
+            introduce=introduce,
         )
         sent = self.send(token, welcome)
         if sent:

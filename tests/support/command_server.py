@@ -10,6 +10,7 @@ its exit code once it has ended, a line each.
 """
 
 import array
+import faulthandler
 import gc
 import importlib
 import json
@@ -22,6 +23,7 @@ import time
 from typing import Any
 
 from tests.support import forked_launcher, forked_reader, forked_supervisor
+from tests.support.picture import STACK_SIGNAL
 
 from garrison.supervisor import cli
 from garrison.supervisor.cli import __path__ as verbs
@@ -113,6 +115,7 @@ if __name__ == "__main__":
         forked_supervisor.install()
     elif request["argv"][:1] == ["up"]:
         forked_launcher.install()
+        faulthandler.register(STACK_SIGNAL, all_threads=True)  # after the fork of its launcher
     else:
         forked_reader.install()
     forked_launcher.leave(cli.main)

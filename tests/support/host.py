@@ -27,6 +27,7 @@ from typing import Any, Self
 import pytest
 from tests.support.commands import ROOT as ROOT
 from tests.support.commands import ForkedProcess, Process, forkable, inherited, run_forked, server
+from tests.support.picture import picture
 from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
@@ -193,9 +194,24 @@ class Host:
                 return False
             return bool(head["pid"] == process.pid and head["settled"])
 
-        with self.repeating("status") as status:
+        with self.shown(), self.repeating("status") as status:
             until(settled, what="the supervisor has settled")
         return self
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show what the host looks like where a wait in the block was in vain."""
+        try:
+            yield
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{failure}\n{self.picture()}")
+
+    def picture(self) -> str:
+        """Return what the host looks like now, for a test that fails."""
+        ended = self.process is None or self.process.poll() is not None
+        output = self.folder / f"up-{self._ups}.out"
+        pid = 0 if ended else self.pid
+        return picture(self.home, pid, self.processes(), output, lambda: self.ask("status", wait=0))
 
     def head(self) -> dict[str, Any] | None:
         """Return the supervisor's part of `status`; None if no supervisor answers."""
@@ -230,8 +246,7 @@ class Host:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            recorded = "\n".join(map(str, self.events()[-30:]))
-            pytest.fail(f"it does not end; its last events:\n{recorded}\n{self.output[-2000:]}")
+            pytest.fail(f"it does not end\n{self.picture()}")
 
     def restart(self) -> Self:
         """End the supervisor in order, and start it again."""
@@ -336,7 +351,7 @@ class Host:
         try:
             self.ask("wait", name, state=state, wait=timeout)
         except OrderFailed as error:
-            pytest.fail(f"{error}; {self.status(name)}")
+            pytest.fail(f"{error}\n{self.picture()}")
         return self.status(name)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
@@ -344,7 +359,7 @@ class Host:
         row = self.status(name)
         pid: int | None = row["pid"]
         if pid is None:
-            pytest.fail(f"{name} has no process: {row}; the last events: {self.events()[-30:]}")
+            pytest.fail(f"{name} has no process: {row}\n{self.picture()}")
         os.kill(pid, number)
         return pid
 
@@ -355,7 +370,7 @@ class Host:
             row: dict[str, Any] = status()["services"][0]
             return row if row["state"] == "running" and row["pid"] not in {None, old} else None
 
-        with self.repeating("status", name) as status:
+        with self.shown(), self.repeating("status", name) as status:
             row = until(reborn, timeout, f"{name} runs again, not as {old}")
         assert row is not None
         return row

@@ -447,10 +447,10 @@ class Worker:
         if self._assignment.paths.curve is None:  # else it is the pid of another machine's process
             self._parents.set_supervisor(message.pid)
         self._session.watch_supervisor()
-        if is_successor:
+        if is_successor or message.introduce:
             self._introduce()
-            if self._direct is not None:
-                self._direct.supervisor_changed()
+        if is_successor and self._direct is not None:
+            self._direct.supervisor_changed()
 
     def _caller_ended(self, token: Token) -> None:
         self._recorder.caller_ended(token)
