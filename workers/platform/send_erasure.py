@@ -8,7 +8,7 @@ import sqlite3
 from functools import partial
 from typing import Any
 
-from garrison.workers.sqlite import erasing
+from garrison.workers.sqlite.forgetting import overwrite
 
 from .send_log import SendLog
 
@@ -36,9 +36,7 @@ async def forget_channel(log: SendLog, channel: str) -> int:
     """
     count = await log.run(partial(_delete, where="channel", values=[channel]))
     count += await log.run(partial(_delete_cursor, stream=channel))
-    problem = await log.run(erasing.sweep)
-    if problem:
-        raise erasing.NotOverwritten(log.path, problem)
+    await overwrite(log.run, log.path)
     return count
 
 

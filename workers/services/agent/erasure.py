@@ -14,7 +14,7 @@ import msgspec
 
 from garrison.ipc import CallError, State
 from garrison.workers import Busy, IsPerson, Memory, Runtime, is_person
-from garrison.workers.sqlite import erasing as files
+from garrison.workers.sqlite.forgetting import forget_again, overwrite
 
 from .memory.erasure import MemoryErasure
 from .record import erasing
@@ -98,7 +98,7 @@ class RecordErasure:
         matches = is_person(source, person)
         await self._finishing.wait(matches)
         counts = await self._erase(lambda of, one, _: matches(of, one), person)
-        await self._sweep()
+        await overwrite(self._store.execute, self._store.path)
         return counts
 
     async def apply_tombstones(self) -> None:
@@ -107,15 +107,12 @@ class RecordErasure:
         Raises:
             NotOverwritten: The disk is full.
         """
-        mark = self._runtime.tombstones.mark
-        if await self._store.execute(files.applied_mark) == mark:
-            return
-        self._runtime.extend(files.START_S, "it erases again who was forgotten")
-        counts = await self._erase(self._runtime.was_forgotten)
-        if any(counts.values()):
-            log.warning("person.forgotten_again %s", counts)
-        await self._sweep()  # a process may have been killed before it did
-        await self._store.execute(partial(files.set_applied, mark=mark))
+        await forget_again(
+            self._runtime,
+            self._store.execute,
+            self._store.path,
+            lambda: self._erase(self._runtime.was_forgotten),
+        )
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
         """Yield each record of a person with its answer, and what their platform keeps of that."""
@@ -184,11 +181,6 @@ class RecordErasure:
                 log.warning("person.sends_kept source=%s error=%s", source, error)
                 break
         return result
-
-    async def _sweep(self) -> None:
-        problem = await self._store.execute(files.sweep)
-        if problem:
-            raise files.NotOverwritten(self._store.path, problem)
 
 
 class AgentErasure:

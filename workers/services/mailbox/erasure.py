@@ -5,7 +5,6 @@ whom it was for: those of the person's platform are all cleared. The keys stay, 
 a message that is posted again is still known.
 """
 
-import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -15,6 +14,7 @@ import msgspec
 
 from garrison.workers import IsPerson, Runtime, is_about, is_person
 from garrison.workers.sqlite import erasing
+from garrison.workers.sqlite.forgetting import forget_again, overwrite
 
 from . import checksums, damage, schema
 from .admin import damaged_details, summary
@@ -22,8 +22,6 @@ from .checksums import Message
 from .delivery import Dispatcher
 from .store import Store
 from .system_clock import SystemClock
-
-log = logging.getLogger(__name__)
 
 SCANNED = 200  # rows of one transaction
 SCANNED_BYTES = 8 * 1024 * 1024  # of their arguments, about
@@ -64,21 +62,18 @@ class PersonErasure:
         """
         matches = is_person(source, person)
         counts = await self._erase(lambda _: matches, person, source)
-        await self._sweep()
+        await overwrite(self._store.execute, self._store.path)
         return counts
 
     async def apply_tombstones(self) -> None:
         """Delete the messages of whom a restored file brought back; nothing if it was looked
         through since."""
-        mark = self._runtime.tombstones.mark
-        if await self._store.execute(erasing.applied_mark) == mark:
-            return
-        self._runtime.extend(erasing.START_S, "it erases again who was forgotten")
-        counts = await self._erase(self._was_forgotten)
-        if any(counts.values()):
-            log.warning("person.forgotten_again %s", counts)
-        await self._sweep()  # a process may have been killed before it did
-        await self._store.execute(partial(erasing.set_applied, mark=mark))
+        await forget_again(
+            self._runtime,
+            self._store.execute,
+            self._store.path,
+            lambda: self._erase(self._was_forgotten),
+        )
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the messages of a person."""
@@ -135,11 +130,6 @@ class PersonErasure:
     def _was_forgotten(self, message: Message) -> IsPerson:
         at = self._clock.to_wall_time(message.posted_at)
         return lambda source, person: self._runtime.was_forgotten(source, person, at)
-
-    async def _sweep(self) -> None:
-        problem = await self._store.execute(erasing.sweep)
-        if problem:
-            raise erasing.NotOverwritten(self._store.path, problem)
 
 
 def _is_of(message: Message, matches: IsPerson) -> bool:

@@ -1,18 +1,15 @@
 """What the agent's file of memories keeps of a person: found, exported, erased."""
 
-import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 from garrison.workers import Runtime, is_person
-from garrison.workers.sqlite import erasing as files
+from garrison.workers.sqlite.forgetting import forget_again, overwrite
 
 from . import erasing
 from .erasing import IsOf, Place
 from .store import MemoryStore
-
-log = logging.getLogger(__name__)
 
 Counts = dict[str, int]
 
@@ -38,7 +35,7 @@ class MemoryErasure:
         counts = await self._erase(lambda of, one, _: matches(of, one), person)
         seqs = await self._store.execute(partial(erasing.cached, person=person))
         counts["cached values"] = await self._delete("cache", seqs)
-        await self._sweep()
+        await overwrite(self._store.write, self._store.path)
         return counts
 
     async def apply_tombstones(self) -> None:
@@ -47,15 +44,12 @@ class MemoryErasure:
         Raises:
             NotOverwritten: The disk is full.
         """
-        mark = self._runtime.tombstones.mark
-        if await self._store.execute(files.applied_mark) == mark:
-            return
-        self._runtime.extend(files.START_S, "it erases again who was forgotten")
-        counts = await self._erase(self._runtime.was_forgotten)
-        if any(counts.values()):
-            log.warning("person.forgotten_again %s", counts)
-        await self._sweep()  # a process may have been killed before it did
-        await self._store.write(partial(files.set_applied, mark=mark))
+        await forget_again(
+            self._runtime,
+            self._store.write,
+            self._store.path,
+            lambda: self._erase(self._runtime.was_forgotten),
+        )
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the memories of a person with the answers to them, and their tasks."""
@@ -96,8 +90,3 @@ class MemoryErasure:
 
     async def _delete(self, table: str, seqs: list[int]) -> int:
         return await self._store.write(partial(erasing.delete, table=table, seqs=seqs))
-
-    async def _sweep(self) -> None:
-        problem = await self._store.write(files.sweep)
-        if problem:
-            raise files.NotOverwritten(self._store.path, problem)
