@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+from .call_start import StartsCalls
 from .calls import Calls
 from .directory import Directory
 from .errors import CallError
@@ -12,8 +13,6 @@ from .messages import LONGEST_TIMEOUT, Entry, Value
 
 if TYPE_CHECKING:
     from .joined_posts import JoinedPosts, Post
-
-Decode = Callable[[Any], Any]
 
 
 def check_number(seconds: object, what: str) -> None:
@@ -60,7 +59,7 @@ class ItemSink(Protocol):
         """Take the stream's end."""
 
 
-class Caller(Protocol):
+class Caller(StartsCalls, Protocol):
     """A process's way to call services, as `Client` has it."""
 
     name: str
@@ -80,20 +79,6 @@ class Caller(Protocol):
 
     def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return the directory's entry of a NAME or type."""
-        ...
-
-    def call(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None,
-        decode: Decode,
-        future: "asyncio.Future[Any]",
-        idempotent: bool = False,
-    ) -> int:
-        """Start a call; a future takes its outcome. Return its id; 0 if it was refused."""
         ...
 
     def new_post(self, request: Any, size: int, keyed: bool) -> "Post | None":

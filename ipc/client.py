@@ -18,7 +18,8 @@ from msgspec import Raw
 from . import mail, watching
 from .call_context import CHAIN, DEADLINE
 from .call_preparation import prepared
-from .caller import Decode, ItemSink, bounded_seconds
+from .call_start import Decode
+from .caller import ItemSink, bounded_seconds
 from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import CallError, OrderFailed, ServiceUnavailable
 from .joined_posts import JoinedPosts, Post
@@ -56,7 +57,7 @@ class Client:
         self.now = self.session.now
         self.directory = self.session.directory
         self.calls = self.session.calls
-        self.posts = JoinedPosts(self.calls, self.call, self.now)
+        self.posts = JoinedPosts(self.calls, self, self.now)
         self.proxies: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.session.on_listing = self._forget_methods
         self.make_proxy: Callable[[Client, Entry, type | None], Any] = _plain_proxy

@@ -8,11 +8,12 @@ post keeps its own deadline and its own cancellation. Durations are seconds, siz
 import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from .call_start import Decode, StartsCalls
 from .calls import Calls
 from .errors import CallError, CallTimeout, InvalidCall, RemoteError, ServiceLost, from_fault
 from .messages import Entry
@@ -22,8 +23,6 @@ POST, POST_ALL = "post", "post_all"  # methods of the mailbox
 JOINED_MOST = 32  # posts of one call; more are several
 JOINED_BYTES = 64 * 1024  # of one call
 AROUND = 512  # bytes around the arguments of one of them, about
-
-Decode = Callable[[Any], Any]
 
 _decode_id: Decode = msgspec.msgpack.Decoder(str).decode
 _decode_ids: Decode = msgspec.msgpack.Decoder(list[str]).decode
@@ -43,33 +42,17 @@ class Post(msgspec.Struct, eq=False):
     call: "JoinedCall | None" = None  # that it travels in
 
 
-class StartCall(Protocol):
-    """Starts a call of a service's method; its future takes the outcome. Returns its id."""
-
-    def __call__(
-        self,
-        name: str,
-        method: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None,
-        decode: Decode,
-        future: "asyncio.Future[Any]",
-        idempotent: bool = False,
-    ) -> int: ...
-
-
 class JoinedPosts:
     """What this process posts.
 
     Args:
         calls: The table of calls.
-        start: Starts a call.
+        caller: Starts the calls.
         now: Returns monotonic seconds.
     """
 
-    def __init__(self, calls: Calls, start: StartCall, now: Callable[[], float]) -> None:
-        self._calls, self._start, self._now = calls, start, now
+    def __init__(self, calls: Calls, caller: StartsCalls, now: Callable[[], float]) -> None:
+        self._calls, self._caller, self._now = calls, caller, now
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.Context()  # a joined call is part of no caller's call
         self._queue: list[Post] = []  # of this turn, for one mailbox, all with a key or all without
@@ -125,7 +108,7 @@ class JoinedPosts:
         self._in_flight += 1
         call = JoinedCall(self._calls, self._now, mailbox, posts, self._ended)
         try:
-            call.start(self._start)
+            call.start(self._caller)
         except Exception as error:  # noqa: BLE001 (each caller receives it, as of a call of its own)
             call.fail(error)
 
@@ -146,7 +129,9 @@ class JoinedPosts:
 
     def _send_alone(self, mailbox: Entry, post: Post) -> None:
         arguments = (post.request,)
-        self._start(mailbox.name, POST, arguments, {}, None, _decode_id, post.future, post.keyed)
+        self._caller.call(
+            mailbox.name, POST, arguments, {}, None, _decode_id, post.future, post.keyed
+        )
 
     def _ended(self, mailbox: Entry, refused: Sequence[Post]) -> None:
         """Note that a joined call has ended; send posts alone that the mailbox did not take so."""
@@ -184,15 +169,21 @@ class JoinedCall:
         self._timer: asyncio.TimerHandle | None = None
         self._id = 0
 
-    def start(self, start: StartCall) -> None:
+    def start(self, caller: StartsCalls) -> None:
         """Send it. It ends with the last of its posts' deadlines; earlier ones have a timer."""
         for post in self._posts:
             post.call = self
         latest = max(post.deadline for post in self._posts)
         requests = [post.request for post in self._posts]
-        self._id = start(
-            *(self._mailbox.name, POST_ALL, (requests,), {}, latest - self._now(), _decode_ids),
-            *(self._future, self._posts[0].keyed),
+        self._id = caller.call(
+            self._mailbox.name,
+            POST_ALL,
+            (requests,),
+            {},
+            timeout=latest - self._now(),
+            decode=_decode_ids,
+            future=self._future,
+            idempotent=self._posts[0].keyed,
         )
         self._set_timer(latest)
 

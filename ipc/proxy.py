@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Raw
 
 from . import frames, values
-from .caller import Caller, Decode, check_number
+from .call_start import Decode
+from .caller import Caller, check_number
 from .error_text import error_text
 from .errors import CallError, RemoteError
 from .messages import MethodInfo, State, Value
