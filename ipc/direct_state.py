@@ -4,8 +4,9 @@ The order of a pair's calls stays when they change their way: new calls are held
 goes the way that is left, and go the other way once its callee has read everything before it.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Stage(Enum):
@@ -46,8 +47,7 @@ class Act(Enum):
     CLOSE = "send what is held through the router; close"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """The next stage, and what to do."""
 
     stage: Stage

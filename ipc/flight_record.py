@@ -3,14 +3,13 @@
 Sizes are bytes, times are wall clock in seconds.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 IN, OUT, LATE = 1, 2, 4  # LATE: the end of a call that began long before
 UNKNOWN = "\0"  # stands before a token, if a caller's NAME is not known
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedCall:
+class RecordedCall(msgspec.Struct, frozen=True):
     """One recorded call."""
 
     number: int
@@ -29,8 +28,7 @@ class RecordedCall:
     trace: str = ""  # id of the trace that it is a part of, 32 hexadecimal digits
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedCalls:
+class RecordedCalls(msgspec.Struct, frozen=True):
     """The content of a recorder's file."""
 
     noted: tuple[RecordedCall, ...] = ()  # oldest first

@@ -11,13 +11,13 @@ import struct
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from . import batches_read, messages
 from .call_state import OpenCall

@@ -1,15 +1,15 @@
 """What a worker does with its session in addition to a program."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from . import messages
 from .messages import Token, Upward
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerHooks:
+class WorkerHooks(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker does in addition to a program. Each is called from the session's loop.
 
     Attributes:

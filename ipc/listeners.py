@@ -16,11 +16,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import zmq
 
 from garrison.ipc.system.file_id import NO_FILE, file_at
@@ -69,8 +69,7 @@ def free_descriptors() -> int:
 ListenSocket: TypeAlias = socket.socket
 
 
-@dataclass(slots=True)
-class HandedToZmq:
+class HandedToZmq(msgspec.Struct):
     """A listening socket that libzmq has."""
 
     name: str  # the path that it was bound to

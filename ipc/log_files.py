@@ -7,10 +7,11 @@ there while the file is written and read.
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
+
+import msgspec
 
 CHUNK_BYTES = 256 * 1024  # of one file in one read
 LINE_BYTES = 16 * 1024  # a longer line is shown in pieces
@@ -26,14 +27,13 @@ Identity: TypeAlias = tuple[
 ]  # of a file that is no longer written: inode, mtime, size
 
 
-@dataclass(slots=True)
-class _File:
+class _File(msgspec.Struct):
     position: int
     inode: int
     rotated: Identity | None  # of its `.1`, at the last read
     mark: bytes = b""  # the last bytes that were read
     rest: bytes = b""  # a line without its end
-    moved: list[BinaryIO] = field(
+    moved: list[BinaryIO] = msgspec.field(
         default_factory=list
     )  # rotated files with unread lines, the oldest first
     unsettled: int = 0

@@ -8,7 +8,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -16,6 +15,8 @@ from math import inf
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
 
 from .log_events import EventReader, LogEvent
 from .log_files import LogReader, last_lines, service_logs
@@ -31,8 +32,7 @@ SETTLE_MOST = 50  # such reads
 Timed: TypeAlias = tuple[float, str, str]  # time, NAME, line
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A selection.
 
     Args:

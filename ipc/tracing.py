@@ -7,9 +7,10 @@ there is one. Nothing here needs a library: a worker without one passes on what 
 import re
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
+
+import msgspec
 
 from .messages import TRACE_MOST
 
@@ -58,8 +59,7 @@ def header_values(headers: str) -> dict[str, str]:
     return found
 
 
-@dataclass(slots=True)
-class Sending:
+class Sending(msgspec.Struct):
     """A message that is being posted: its trace, and its id once it has one."""
 
     trace: str

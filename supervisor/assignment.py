@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,8 +44,7 @@ class CannotStart(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedStart:
+class PreparedStart(msgspec.Struct, frozen=True):
     """What a start needs."""
 
     assignment: bytes

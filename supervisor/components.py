@@ -3,9 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 import zmq
 
 from garrison.ipc.messages import Acknowledged, Token
@@ -60,8 +60,7 @@ if TYPE_CHECKING:
     from garrison.supervisor.bus.node_endpoints import NodeEndpoints
 
 
-@dataclass(frozen=True, slots=True)
-class LoopHooks:
+class LoopHooks(msgspec.Struct, frozen=True):
     """What components have done by the loop."""
 
     add_task: Callable[[Steps], None]
@@ -76,8 +75,7 @@ class LoopHooks:
     publish_now: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
+class Stores(msgspec.Struct, frozen=True):
     """What earlier runs of the host have left on disk."""
 
     orders: OrderStore
@@ -86,8 +84,7 @@ class Stores:
     former: Snapshot | None  # of a former supervisor; None: there was none
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(msgspec.Struct, frozen=True):
     """The components that send and receive."""
 
     context: "zmq.Context[zmq.Socket[bytes]]"
@@ -99,8 +96,7 @@ class Sockets:
     direct: DirectRouting
 
 
-@dataclass(frozen=True, slots=True)
-class Components:
+class Components(msgspec.Struct, frozen=True):
     """The components of a supervisor."""
 
     services: ServiceTable

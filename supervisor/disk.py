@@ -5,10 +5,11 @@ Sizes are bytes, times monotonic seconds.
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from .config.amount import limit_of, parse_amount
 
@@ -24,8 +25,7 @@ class Space(NamedTuple):
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class DiskState:
+class DiskState(msgspec.Struct, frozen=True):
     """What is known of the disk that has the least space."""
 
     free: int = 0

@@ -2,7 +2,8 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Token
@@ -28,8 +29,7 @@ INSIDE_S = 1.0  # for calls in a service that ends by an order from inside: one 
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(msgspec.Struct):
     """The components that the manager acts through.
 
     Args:
@@ -51,8 +51,8 @@ class Effects:
     touch: Callable[[], None]
     save: Callable[[], object]
     wake: Callable[[], None]
-    places: Places = field(default_factory=OneMachine)
-    _logged_limits: set[tuple[str, str]] = field(default_factory=set)
+    places: Places = msgspec.field(default_factory=OneMachine)
+    _logged_limits: set[tuple[str, str]] = msgspec.field(default_factory=set)
 
     def fork(self, service: Service, assignment: bytes) -> None:
         """Fork the worker of a service's current incarnation."""

@@ -7,9 +7,10 @@ events of processes, commands yield actions. Times are monotonic seconds.
 import random
 import signal
 import time
-from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
+
+from msgspec.structs import replace
 
 from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import WIRES, Join, Leave, Order, PluginRead, Stacks, State, Token

@@ -6,7 +6,6 @@ the other plugins start without it. Times are monotonic seconds.
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from math import inf
 
 import msgspec
@@ -48,8 +47,7 @@ from .tasks import Steps
 BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryHooks:
+class RegistryHooks(msgspec.Struct, frozen=True):
     """What the registry has done by others."""
 
     add_services: Callable[[list[ServiceSpec]], None]  # those that are new

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Container
-from dataclasses import dataclass
+
+import msgspec
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Failing, PluginRead, Token
@@ -13,8 +14,7 @@ from .tasks import Steps
 READ_S = 60.0  # for a plugin's import
 
 
-@dataclass(slots=True, eq=False)
-class PluginProbe:
+class PluginProbe(msgspec.Struct, eq=False):
     """One reading of a plugin in a process of its own."""
 
     plugin: PluginSpec

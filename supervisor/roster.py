@@ -4,7 +4,8 @@ Times are monotonic seconds.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec

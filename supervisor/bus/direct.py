@@ -7,9 +7,10 @@ in as `now`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+import msgspec
 
 from garrison.ipc.messages import (
     AcceptDirect,
@@ -50,8 +51,7 @@ class Phase(Enum):
     REVOKED = "revoked"  # the caller is to close it
 
 
-@dataclass(frozen=True, slots=True)
-class Fitness:
+class Fitness(msgspec.Struct, frozen=True):
     """What one incarnation is fit for.
 
     Attributes:
@@ -70,8 +70,7 @@ class Fitness:
     path: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class Grant:
+class Grant(msgspec.Struct, eq=False):
     """One direct route."""
 
     address: Token

@@ -9,7 +9,7 @@ message of each by turns.
 Times are monotonic seconds, passed in as `now`.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from garrison.ipc.messages import Token
 
@@ -18,8 +18,7 @@ OVER_BY_S = 1.0  # then also if its connection has not ended: its machine may be
 LOOK_S = 0.001  # between two looks whether that connection has ended; later ones are rarer
 
 
-@dataclass(slots=True)
-class _End:
+class _End(msgspec.Struct):
     since: float
     cause: str = ""
     look_at: float = 0.0

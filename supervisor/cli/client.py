@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -193,8 +192,7 @@ class EndingSupervisor:
             os.close(self.pidfd)
 
 
-@dataclass
-class _Exchange:
+class _Exchange(msgspec.Struct):
     """An order, and how long and from which supervisor its answers are expected."""
 
     home: Path

@@ -5,9 +5,9 @@ and the texts of its character files without their secrets. Each unit refers to 
 accepted from, because a restart accepts the sections of the restarted services alone.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -62,8 +62,7 @@ class AcceptedConfig(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""  # empty: the text of `host`
 
 
-@dataclass(frozen=True)
-class Origins:
+class Origins(msgspec.Struct, frozen=True):
     """The documents that the units of one config come from."""
 
     units: Mapping[Unit, Document]  # those of `services` by the full NAME of each
@@ -85,8 +84,7 @@ class Origins:
         return section, defaults
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """An accepted config whose texts are parsed."""
 
     stored: AcceptedConfig
@@ -112,7 +110,7 @@ class Accepted:
             if one.layers:
                 layers = [documents[layer] for layer in one.layers]
                 layered = LayeredDocument.of_layers(layers, one.overlays)
-                documents[key] = replace(layered, characters=one.characters)
+                documents[key] = dataclasses.replace(layered, characters=one.characters)
         return cls(stored, documents)
 
     def units_from(self, path: Path) -> frozenset[Unit]:

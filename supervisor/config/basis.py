@@ -1,9 +1,11 @@
 """What a config is composed from, and the parts of its file that are not used (pure)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.errors import ConfigError
 
@@ -12,8 +14,7 @@ from .spec import ServiceSpec
 from .units import AGENT, WHOLE, Selection, Unit, service_of, unit_of
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """A part of the file that is not used, because it does not fit."""
 
     unit: Unit
@@ -74,8 +75,7 @@ def still_rejected(
     )
 
 
-@dataclass(frozen=True)
-class Basis:
+class Basis(msgspec.Struct, frozen=True):
     """What a config is composed from, and how."""
 
     path: Path  # of the file, absolute

@@ -1,8 +1,9 @@
 """Composes the tables of a config from the file and the accepted config, as a selection says."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from . import plain, schema
 from .accepted import Accepted
@@ -21,8 +22,7 @@ from .units import (
 )
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(msgspec.Struct, frozen=True):
     """What a config can be composed from."""
 
     file: Document | None  # None: it cannot be read
@@ -41,21 +41,24 @@ class Sources:
         return self.accepted.document(HOST)
 
 
-@dataclass
-class Parts:
+class Parts(msgspec.Struct):
     """The tables of one config as they were read, all paths absolute."""
 
-    host: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)
-    defaults: dict[str, Any] = field(default_factory=dict)
-    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
-    agent: dict[str, Any] = field(default_factory=dict)
-    agents: dict[str, dict[str, Any]] = field(default_factory=dict)  # each with its `services`
-    services: dict[str, dict[str, Any]] = field(default_factory=dict)
-    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    own_defaults: dict[str, dict[str, Any]] = field(default_factory=dict)  # of accepted services
-    documents: dict[Unit, Document] = field(default_factory=dict)
-    defaults_documents: dict[str, Document] = field(default_factory=dict)
+    host: dict[str, Any] = msgspec.field(default_factory=dict)
+    engine: dict[str, Any] = msgspec.field(default_factory=dict)
+    defaults: dict[str, Any] = msgspec.field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    agent: dict[str, Any] = msgspec.field(default_factory=dict)
+    agents: dict[str, dict[str, Any]] = msgspec.field(
+        default_factory=dict
+    )  # each with its `services`
+    services: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    hooks: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    own_defaults: dict[str, dict[str, Any]] = msgspec.field(
+        default_factory=dict
+    )  # of accepted services
+    documents: dict[Unit, Document] = msgspec.field(default_factory=dict)
+    defaults_documents: dict[str, Document] = msgspec.field(default_factory=dict)
 
     def all_sections(self) -> Iterator[dict[str, Any]]:
         """Yield the section of each service, the agents' among them."""

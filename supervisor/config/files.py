@@ -6,9 +6,10 @@ An included file that cannot be used is left out, and named: the others go on wi
 import glob
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from garrison.ipc.errors import ConfigError
 
@@ -23,8 +24,7 @@ FILE_BYTES = 1 << 20  # of an included file
 INCLUDABLE = schema.DOCUMENT.keys() - {"host", "engine", "defaults", "agent"}
 
 
-@dataclass(frozen=True)
-class ConfigFiles:
+class ConfigFiles(msgspec.Struct, frozen=True):
     """The files of one config.
 
     Attributes:
@@ -36,8 +36,8 @@ class ConfigFiles:
 
     document: Document
     read: tuple[Path, ...]
-    unusable: Mapping[Path, ConfigError] = field(default_factory=dict)
-    twice: Mapping[Unit, ConfigError] = field(default_factory=dict)
+    unusable: Mapping[Path, ConfigError] = msgspec.field(default_factory=dict)
+    twice: Mapping[Unit, ConfigError] = msgspec.field(default_factory=dict)
 
 
 def read_files(paths: ConfigPaths) -> ConfigFiles:

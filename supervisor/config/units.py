@@ -7,9 +7,11 @@ left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 Unit: TypeAlias = tuple[str, ...]
 
@@ -65,8 +67,7 @@ def section_unit(name: str, agents: Collection[str]) -> Unit:
     return ("agents", agent, "services", short) if short and agent in agents else ("services", name)
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """The origin of each unit.
 
     Attributes:

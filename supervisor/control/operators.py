@@ -1,7 +1,6 @@
 """Decides which orders of other users are carried out, and about which services (pure)."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -71,8 +70,7 @@ class NotAllowed(Exception):
         super().__init__(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(msgspec.Struct, frozen=True):
     """Who gives an order, as the kernel and the machine's accounts say."""
 
     uid: int

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from garrison.ipc import messages, socket_paths, sockets
 from garrison.ipc.errors import ConfigError
@@ -60,8 +61,7 @@ class EventFollowers:
                 del self._followers[peer]
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """A request that is not finished."""
 
     peer: Token
@@ -72,8 +72,7 @@ class Request:
     answered: bool = False  # it timed out; it is carried out all the same
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHooks:
+class RequestHooks(msgspec.Struct, frozen=True):
     """What requests have done by others."""
 
     send: Send

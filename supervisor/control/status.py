@@ -5,10 +5,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Held, State
@@ -45,8 +46,7 @@ CRASHES = 5  # shown of one service
 URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]+@")  # up to the last @: a password may have one
 
 
-@dataclass(frozen=True, slots=True)
-class HostState:
+class HostState(msgspec.Struct, frozen=True):
     """The state of the supervisor itself."""
 
     config: Path
@@ -56,8 +56,8 @@ class HostState:
     settled: bool
     rejected_frames: int
     rejected: tuple[Rejection, ...] = ()  # of the config on disk, as it was when last read
-    not_preloaded: Mapping[str, str] = field(default_factory=dict)  # module → why
-    disk: DiskState = field(default_factory=DiskState)
+    not_preloaded: Mapping[str, str] = msgspec.field(default_factory=dict)  # module → why
+    disk: DiskState = msgspec.field(default_factory=DiskState)
 
 
 class StatusReport:

@@ -8,9 +8,10 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+
+import msgspec
 
 from garrison.ipc.errors import GarrisonError, StartError
 from garrison.ipc.flight_record import RecordedCalls
@@ -45,8 +46,7 @@ ANSWER_S = 10.0  # for the engine to read flight recorder and log; the report is
 TOKENS = 1000  # former incarnations whose NAMEs are remembered
 
 
-@dataclass(slots=True, eq=False)
-class _Unwritten:
+class _Unwritten(msgspec.Struct, eq=False):
     """An exit whose report is not written yet."""
 
     end: ExitContext

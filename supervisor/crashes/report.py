@@ -5,12 +5,12 @@ service may have produced passes through `redact` before it is cut to its limit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.flight_record import IN, LATE, UNKNOWN, RecordedCall, RecordedCalls
 from garrison.ipc.messages import ENDED_ITSELF, PROCESS_DONE, Failing, State, Stopped
@@ -125,8 +125,7 @@ class CrashReport(CrashSummary, kw_only=True):
     unknown: list[str] = []  # what could not be found out
 
 
-@dataclass(slots=True, eq=False)
-class ExitContext:
+class ExitContext(msgspec.Struct, eq=False):
     """What the supervisor knew about an exit when the process was gone."""
 
     id: str
@@ -143,7 +142,7 @@ class ExitContext:
     events_before: int  # number of the last event before the exit
     log_file: str
     decided: float = 0.0  # monotonic, when the policy decided
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
 
     @property
     def began(self) -> float | None:
@@ -220,8 +219,7 @@ def what_next(after: Child, now: float) -> str:
             return f"stays {after.state.value}"
 
 
-@dataclass(slots=True, eq=False)
-class Evidence:
+class Evidence(msgspec.Struct, eq=False):
     """What was found out after a process had ended."""
 
     log: str  # the end of its log, without stacks

@@ -1,7 +1,8 @@
 """What a command wants done to services. The manager carries it out. Pure."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
@@ -10,8 +11,7 @@ from .pausing import PauseNote
 from .policy import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(msgspec.Struct, frozen=True):
     """Apply one event to one service."""
 
     name: str
@@ -20,46 +20,40 @@ class Apply:
     note: OrderNote = NO_ORDER  # the order that the event carries out
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(msgspec.Struct, frozen=True):
     """Note the order that a service was given last, before it is carried out."""
 
     name: str
     note: OrderNote
 
 
-@dataclass(frozen=True, slots=True)
-class EndFromInside:
+class EndFromInside(msgspec.Struct, frozen=True):
     """Note that a service is about to be ended by an order that came from inside it."""
 
     name: str
     note: OrderNote
 
 
-@dataclass(frozen=True, slots=True)
-class Configure:
+class Configure(msgspec.Struct, frozen=True):
     """Run a service by another spec from its next start on."""
 
     spec: ServiceSpec
     plugin: PluginSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """Take a service without a process out of the host: the config has it no longer."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class RestartBound:
+class RestartBound(msgspec.Struct, frozen=True):
     """Restart the running services that are bound to this one."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(msgspec.Struct, frozen=True):
     """Start a second incarnation by a spec; it takes the place of the running one once it runs."""
 
     spec: ServiceSpec
@@ -67,8 +61,7 @@ class Reload:
     note: OrderNote
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """Have a service take nothing from now on, or take calls and messages again."""
 
     name: str
@@ -76,16 +69,14 @@ class Pause:
     paused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """Run the next incarnation of a service on the terminal of a process."""
 
     name: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class InjectFault:
+class InjectFault(msgspec.Struct, frozen=True):
     """Record a fault for chaos testing, and send its signal if it has one."""
 
     name: str

@@ -1,7 +1,5 @@
 """One worker process of a service: what is known of it, from its order to its end. Pure."""
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from garrison.ipc.messages import (
@@ -23,8 +21,7 @@ from .start_record import StartRecord
 from .start_slots import StartSlot
 
 
-@dataclass(slots=True)
-class Incarnation:
+class Incarnation(msgspec.Struct):
     """One worker process of a service, from its order to its end. The next start makes a new one.
 
     Without arguments it stands for "no process": its token is empty.
@@ -32,7 +29,7 @@ class Incarnation:
 
     token: Token = b""
     started_at: float = 0.0  # monotonic time of the order to fork
-    slot: StartSlot = field(default_factory=StartSlot)  # while it starts
+    slot: StartSlot = msgspec.field(default_factory=StartSlot)  # while it starts
     handle: Handle = NO_PROCESS  # the engine's note of its process
     uid: int = -1  # the user that it runs as; -1: the host's own
     adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
@@ -43,7 +40,9 @@ class Incarnation:
     in_flight: int = 0
     refused_frames: int = 0
     beat_at: float = 0.0
-    facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
+    facts: dict[str, float] = msgspec.field(
+        default_factory=dict
+    )  # figures that it reports about itself
     warnings: tuple[str, ...] = ()  # lines that it wants to be shown with a `!`
     threads: ThreadUse | None = None  # of its plain methods; None: not known
     link: Link | None = None  # of a platform, as it was at `beat_at`

@@ -3,7 +3,8 @@
 Times are monotonic seconds, sizes are bytes.
 """
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits
 
@@ -18,8 +19,7 @@ IDLE_BYTES = 32 * 1024**2  # an idle worker, and a little more
 FILL_S = 4.0  # assumed shortest time in which an idle service can fill its whole limit
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(msgspec.Struct, frozen=True):
     """One measurement of a service's process tree."""
 
     at: float

@@ -4,14 +4,14 @@ Times are Unix seconds; those of `is_loop` are monotonic.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 OPERATOR = "operator"  # who gave an order that came from no service
 LOOP_ORDERS, LOOP_S = 3, 60.0  # restarts from inside in that time; the next one is refused
 
 
-@dataclass(frozen=True, slots=True)
-class OrderNote:
+class OrderNote(msgspec.Struct, frozen=True):
     """One order, as each service that it is about remembers it."""
 
     number: int = 0  # a later order has a higher one; 0: none was given

@@ -5,10 +5,12 @@ Times are seconds of one monotonic clock and arrive as `now`. The random part of
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
@@ -63,8 +65,7 @@ class StopReason(Enum):
     LIMIT = "limit"
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """One service: its spec and its lifecycle state."""
 
     spec: ServiceSpec

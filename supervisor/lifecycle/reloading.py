@@ -4,8 +4,9 @@ Until the second runs, it is the newer one. Then both change places: the service
 and the second is the former one, which is drained. At most these two exist.
 """
 
-from dataclasses import replace
 from enum import Enum
+
+from msgspec.structs import replace
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec

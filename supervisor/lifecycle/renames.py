@@ -1,7 +1,6 @@
 """Which services are renamed: their former NAME is in the config as `was`. Pure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -16,8 +15,7 @@ class Renaming(msgspec.Struct, frozen=True):
     logs: bool = True  # its log files, too: there are none of the new NAME
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """What the host has of the services that a config has or had.
 
     Attributes:
@@ -31,8 +29,7 @@ class Left:
     data: Collection[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RenamePlan:
+class RenamePlan(msgspec.Struct, frozen=True):
     """What is to be renamed.
 
     Attributes:
@@ -40,8 +37,8 @@ class RenamePlan:
         problems: NAME → why it cannot be, in words.
     """
 
-    renamed: dict[str, str] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = msgspec.field(default_factory=dict)
+    problems: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def plan_renames(former: Mapping[str, str], left: Left) -> RenamePlan:

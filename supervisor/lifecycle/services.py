@@ -1,8 +1,9 @@
 """The services of this host: configuration, lifecycle state and current process of each. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from garrison.ipc.messages import (
     Changed,
@@ -30,15 +31,14 @@ BROKEN = frozenset({State.BACKOFF, State.FAILED})
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 
 
-@dataclass(slots=True, eq=False)
-class Service:
+class Service(msgspec.Struct, eq=False):
     """One service of this host and its current incarnation."""
 
     child: Child
     plugin: PluginSpec
     manifest: Manifest
     position: int
-    current: Incarnation = field(default_factory=Incarnation)
+    current: Incarnation = msgspec.field(default_factory=Incarnation)
     terminal: int = 0  # pid of the process whose terminal the next incarnation uses
     next_watchdog: float | None = None  # replaces the spec's at the next start
     unwell_logged_at: float = float("-inf")
@@ -300,8 +300,7 @@ class Service:
                 return ""
 
 
-@dataclass(slots=True, eq=False)
-class UnreadablePlugin:
+class UnreadablePlugin(msgspec.Struct, eq=False):
     """A plugin whose code could not be read, or is being read."""
 
     name: str
@@ -313,8 +312,7 @@ class UnreadablePlugin:
     again_at: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class HeldService:
+class HeldService(msgspec.Struct, frozen=True):
     """A service of the config that is not started: its section, or its plugin's, never fitted."""
 
     name: str
@@ -331,16 +329,14 @@ def never_paused(name: str) -> PauseNote | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Unplaced:
+class Unplaced(msgspec.Struct, frozen=True):
     """Why a queued service has no node yet."""
 
     reason: str  # "waits for …"
     soon: bool  # it is decided within seconds
 
 
-@dataclass(slots=True)
-class ServiceTable:
+class ServiceTable(msgspec.Struct):
     """Every service, every plugin whose services are not known yet, and what is held back.
 
     Attributes:
@@ -350,15 +346,17 @@ class ServiceTable:
         unplaced: NAMEs of services that no node takes now, on a host with nodes.
     """
 
-    services: dict[str, Service] = field(default_factory=dict)
-    unreadable: dict[str, UnreadablePlugin] = field(default_factory=dict)
-    by_token: dict[Token, Service] = field(default_factory=dict)
-    held: dict[str, HeldService] = field(default_factory=dict)
+    services: dict[str, Service] = msgspec.field(default_factory=dict)
+    unreadable: dict[str, UnreadablePlugin] = msgspec.field(default_factory=dict)
+    by_token: dict[Token, Service] = msgspec.field(default_factory=dict)
+    held: dict[str, HeldService] = msgspec.field(default_factory=dict)
     former_names: Callable[[str], tuple[str, ...]] = never_renamed
     pause_of: Callable[[str], PauseNote | None] = never_paused
-    second: dict[str, Service] = field(default_factory=dict)  # NAME → its other one, in a reload
-    copied: dict[str, int] = field(default_factory=dict)
-    unplaced: dict[str, Unplaced] = field(default_factory=dict)
+    second: dict[str, Service] = msgspec.field(
+        default_factory=dict
+    )  # NAME → its other one, in a reload
+    copied: dict[str, int] = msgspec.field(default_factory=dict)
+    unplaced: dict[str, Unplaced] = msgspec.field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self.services.values())

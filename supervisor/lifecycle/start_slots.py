@@ -6,8 +6,9 @@ command without `ready` gives it up when it is run: nothing says how long its ow
 are monotonic seconds.
 """
 
-from dataclasses import dataclass
 from math import inf
+
+import msgspec
 
 LOOK_S = 0.1  # between two measurements of a start, while others wait for a slot
 BUSY_SHARE = 0.2  # of one processor, used or waited for: a start that has less only waits
@@ -15,8 +16,7 @@ IDLE_LOOKS = 2  # measurements in a row that show a start waiting; then it gives
 PUT_OFF_LEAST_S = 0.05  # what a start waited for a processor is added to its deadline above this
 
 
-@dataclass(frozen=True, slots=True)
-class StartWork:
+class StartWork(msgspec.Struct, frozen=True):
     """What a start has used since its process began, with all processes below it."""
 
     at: float
@@ -26,8 +26,7 @@ class StartWork:
     reads: bool = False  # a process waits for the disk at this moment
 
 
-@dataclass(slots=True)
-class StartSlot:
+class StartSlot(msgspec.Struct):
     """What is known of one start. Without arguments it is that of a service that does not start."""
 
     last: StartWork | None = None
@@ -66,8 +65,7 @@ class StartSlot:
         return late
 
 
-@dataclass(slots=True)
-class StartLimit:
+class StartLimit(msgspec.Struct):
     """How many starts may count at the same time: fewer after one that took too long.
 
     Args:

@@ -3,7 +3,7 @@
 Times are monotonic seconds.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from garrison.ipc.messages import State
 
@@ -12,8 +12,7 @@ from .services import Service
 ENDED = frozenset({State.BACKOFF, State.FAILED})
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """One service of a trial.
 
     Attributes:

@@ -15,10 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import msgspec
 
 from garrison.ipc.log_files import rotated_path
 from garrison.ipc.system.folder_watch import FolderWatch
@@ -41,8 +42,7 @@ FALLOC_FL_COLLAPSE_RANGE = 0x08  # linux/falloc.h
 LogEvent: TypeAlias = tuple[str, str, dict[str, Any]]  # event name, service, data
 
 
-@dataclass(slots=True)
-class _Log:
+class _Log(msgspec.Struct):
     """One live file."""
 
     size: int = 0  # at the last check

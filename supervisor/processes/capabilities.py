@@ -4,8 +4,9 @@
 them. Settings that it relies on, or that protect, are not here: without them it does not start.
 """
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from garrison.supervisor.config.spec import ServiceSpec
 
@@ -16,8 +17,7 @@ UNLIMITED = -1  # RLIM_INFINITY
 CONTROLLERS = {"memory_max": "memory", "processes": "pids", "cpu_weight": "cpu"}
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True):
     """What this process may do to the processes that it starts."""
 
     root: bool = False
@@ -28,7 +28,9 @@ class Capabilities:
     nice: int = 0  # this process's
     nice_least: int = 19  # by RLIMIT_NICE
     oom_least: int = 0  # lowest oom_score_adj without privileges
-    controllers: frozenset[str] = field(default_factory=frozenset)  # for each worker's cgroup
+    controllers: frozenset[str] = msgspec.field(
+        default_factory=frozenset
+    )  # for each worker's cgroup
     no_controllers: str = ""  # why some or all are missing, in words
 
 

@@ -7,8 +7,9 @@ read. Times are seconds.
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from math import inf
+
+import msgspec
 
 from garrison.ipc.system import process_tree
 
@@ -16,8 +17,7 @@ WINDOW_S = 10.0  # that a percentage is about; less for a process that is younge
 SAMPLE_S = 5.0  # between two samples: an idle host does little else
 
 
-@dataclass(frozen=True, slots=True)
-class CpuUsage:
+class CpuUsage(msgspec.Struct, frozen=True):
     """What a process has used."""
 
     rss_bytes: int = 0
@@ -25,10 +25,9 @@ class CpuUsage:
     percent: float = 0.0  # of one processor, within the window
 
 
-@dataclass(slots=True)
-class _Process:
+class _Process(msgspec.Struct):
     ticks: int  # when it started: a pid may be reused
-    samples: deque[tuple[float, float]] = field(default_factory=deque)  # time, CPU seconds
+    samples: deque[tuple[float, float]] = msgspec.field(default_factory=deque)  # time, CPU seconds
 
 
 def percent(samples: Collection[tuple[float, float]], now: float, seconds: float) -> float:

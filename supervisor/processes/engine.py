@@ -6,8 +6,9 @@ bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from garrison.ipc import flight_record
 from garrison.supervisor.config.spec import ProcessLimits
@@ -20,8 +21,7 @@ SELF: Key = b""  # in place of a worker's key: this process
 NO_LIMITS = ProcessLimits()
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(msgspec.Struct, frozen=True):
     """A worker of a former supervisor, from the snapshot."""
 
     key: Key
@@ -30,8 +30,7 @@ class Inherited:
     uid: int = -1  # the user that it runs as; -1: the host's own
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What a worker uses, by the engine's latest measurement."""
 
     rss_bytes: int = 0  # of the worker's own process; of its command, if it runs one
@@ -43,8 +42,7 @@ class Measured:
 # --- what happened ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(msgspec.Struct, frozen=True):
     """A worker was forked, or was found again by `adopt`."""
 
     key: Key
@@ -52,8 +50,7 @@ class Forked:
     unsupported: tuple[str, ...] = ()  # limits that its cgroup does not enforce, in words
 
 
-@dataclass(frozen=True, slots=True)
-class NotForked:
+class NotForked(msgspec.Struct, frozen=True):
     """A worker could not be forked."""
 
     key: Key
@@ -61,16 +58,14 @@ class NotForked:
     unusable: bool = False  # its interpreter is: nothing was tried with it
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(msgspec.Struct, frozen=True):
     """A worker's process has ended; frames that still arrive from it do not count."""
 
     key: Key
     read: Mapping[Key, int] | None = None  # batches that it had read, by sender; None: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a worker's process ended. What it started is being ended."""
 
     key: Key
@@ -83,16 +78,14 @@ class Ended:
     words: str = ""  # how it ended, where that is no exit status
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """Every process of a worker has ended, except those in `left`, which could not be ended."""
 
     key: Key
     left: tuple[Handle, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """A launcher ended unexpectedly; its workers continue to run."""
 
     launcher: Handle
@@ -100,11 +93,12 @@ class Lost:
     importing: bool = False  # it was importing modules for a preload
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The answer to `adopt`: what a former supervisor left running."""
 
-    running: dict[Key, str] = field(default_factory=dict)  # key → name that it was forked for
+    running: dict[Key, str] = msgspec.field(
+        default_factory=dict
+    )  # key → name that it was forked for
     reparented: frozenset[Key] = frozenset()  # those of `running` that no launcher has
     ended: frozenset[Key] = frozenset()  # ended while there was no supervisor
     ending: frozenset[Key] = frozenset()  # being ended: the orphan grace was over
@@ -115,24 +109,21 @@ class Found:
     refused: tuple[str, ...] = ()  # launchers that could not be adopted, and why
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a worker with limits uses, with all processes below it."""
 
     key: Key
     used: Used
 
 
-@dataclass(frozen=True, slots=True)
-class FlightRecord:
+class FlightRecord(msgspec.Struct, frozen=True):
     """An answer to `report`: the last calls of an ended worker."""
 
     key: Key
     calls: flight_record.RecordedCalls
 
 
-@dataclass(frozen=True, slots=True)
-class LogTail:
+class LogTail(msgspec.Struct, frozen=True):
     """An answer to `report`: the end of an ended worker's log."""
 
     key: Key
@@ -141,25 +132,24 @@ class LogTail:
     complete: bool = True  # False: where its log begins is unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Preloaded:
+class Preloaded(msgspec.Struct, frozen=True):
     """The answer to `preload` and `refresh`."""
 
     failed: Mapping[str, str]  # module → error
     threaded: tuple[str, ...] = ()  # modules whose import started threads
     took_s: float = 0.0
-    opened: Mapping[str, str] = field(default_factory=dict)  # module → what its import left open
+    opened: Mapping[str, str] = msgspec.field(
+        default_factory=dict
+    )  # module → what its import left open
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(msgspec.Struct, frozen=True):
     """The answer to `check_fresh`."""
 
     changed: tuple[str, ...]  # preloaded files that have changed on disk
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChanged:
+class NodeChanged(msgspec.Struct, frozen=True):
     """The state of a node has changed.
 
     `change` is "joined", "lost" (there is no contact; its workers may run on), "fenced" (its lease

@@ -4,13 +4,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from resource import struct_rusage
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ForkedWorker:
+
+class ForkedWorker(msgspec.Struct, frozen=True, eq=False):
     """A child of this process, with the cgroup that was made for it."""
 
     pid: int

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from garrison.ipc.socket_paths import check_length
 from garrison.ipc.system import log_stream, process_tree
@@ -25,8 +26,7 @@ BOOT_WAIT = 30.0  # seconds for its first report: its interpreter starts late on
 PYTHON, STAMP = "python=", "stamp="  # its last arguments, of one under another interpreter
 
 
-@dataclass(frozen=True, slots=True)
-class UnderPython:
+class UnderPython(msgspec.Struct, frozen=True):
     """The interpreter that a launcher runs under."""
 
     path: str = ""  # empty: the supervisor's own
@@ -41,20 +41,19 @@ class UnderPython:
 OWN_PYTHON = UnderPython()
 
 
-@dataclass(slots=True, eq=False)
-class LauncherProcess:
+class LauncherProcess(msgspec.Struct, eq=False):
     """One launcher."""
 
     pid: int
     pidfd: int
     socket: socket.socket
     path: str
-    keys: set[Key] = field(default_factory=set)  # its workers
+    keys: set[Key] = msgspec.field(default_factory=set)  # its workers
     retired: bool = False  # it forks no more
     importing: bool = False  # a preload has not been answered yet
     boot_until: float = 0.0  # it may be silent until then; 0: it has reported
     under: UnderPython = OWN_PYTHON
-    idle_since: float = field(default_factory=time.monotonic)  # where it has no workers
+    idle_since: float = msgspec.field(default_factory=time.monotonic)  # where it has no workers
 
     @property
     def may_be_silent(self) -> bool:

@@ -11,11 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system import process_tree

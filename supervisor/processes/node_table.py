@@ -3,8 +3,10 @@
 Times are monotonic seconds.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
+
+from msgspec.structs import replace
 
 from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
 

@@ -7,11 +7,11 @@ is asked of it is answered from its last report. Times are monotonic seconds.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from math import inf
 
 import zmq
+from msgspec.structs import replace
 
 from garrison.ipc import flight_record
 from garrison.supervisor.config.spec import ProcessLimits

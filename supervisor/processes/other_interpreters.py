@@ -1,8 +1,9 @@
 """Forks that wait for the answer of an interpreter beside the host's own; never blocks."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from math import inf
+
+import msgspec
 
 from garrison.ipc.system.installed import installed_version
 from garrison.supervisor.config.spec import ProcessLimits
@@ -13,8 +14,7 @@ from .inquiry import Inquiry, InterpreterProblem
 from .launcher_process import UnderPython
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingFork:
+class WaitingFork(msgspec.Struct, frozen=True):
     """A worker that is forked once its interpreter has answered."""
 
     key: Key
@@ -24,13 +24,12 @@ class WaitingFork:
     log: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What an interpreter answered, and the forks that waited for it."""
 
     under: UnderPython
     problem: str  # why it cannot run workers; empty: it can
-    forks: list[WaitingFork] = field(default_factory=list)
+    forks: list[WaitingFork] = msgspec.field(default_factory=list)
 
 
 class OtherInterpreters:

@@ -4,9 +4,10 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
 
 from garrison.ipc import batches_read, flight_record, flight_recorder
 from garrison.ipc.log_files import rotated_path
@@ -28,8 +29,7 @@ def flight_path(run: Path, name: str, key: Key) -> Path:
     return run / f"{name}.{key.hex()}{flight_recorder.SUFFIX}"
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
+class _Worker(msgspec.Struct, eq=False):
     flight: Path
     log: "LogSection"
 

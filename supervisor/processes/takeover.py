@@ -3,8 +3,9 @@
 import os
 import socket
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from garrison.ipc.messages import BAD_BYTES
 
@@ -16,12 +17,13 @@ from .protocol import EndedReport, ForkedReport, InventoryEnd, Report, decode_re
 MEET_WAIT = 2.0  # seconds for a launcher to send its inventory
 
 
-@dataclass(slots=True, eq=False)
-class Inventory:
+class Inventory(msgspec.Struct, eq=False):
     """What one launcher reports to a new supervisor."""
 
     launcher: LauncherProcess
-    reports: list[tuple[Report, list[int]]] = field(default_factory=list)  # with descriptors
+    reports: list[tuple[Report, list[int]]] = msgspec.field(
+        default_factory=list
+    )  # with descriptors
     end: InventoryEnd | None = None  # None: not complete yet
 
     def read(self) -> bool:

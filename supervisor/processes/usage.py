@@ -14,10 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import ProcessLimits
@@ -166,8 +168,7 @@ class PssSampler:
                 os.write(self._wake_write, b"1")
 
 
-@dataclass(slots=True, eq=False)
-class Sample:
+class Sample(msgspec.Struct, eq=False):
     """One worker that is measured."""
 
     key: Key

@@ -10,7 +10,6 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -24,15 +23,14 @@ from garrison.supervisor.config.spec import ServiceSpec
 NEEDED_CAPABILITIES = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """The user that a service's process runs as."""
 
     name: str  # or its number, if it has no account
     uid: int
     gid: int
     groups: tuple[int, ...]  # all groups, including `gid`
-    environment: dict[str, str] = field(default_factory=dict)  # HOME, USER, LOGNAME, SHELL
+    environment: dict[str, str] = msgspec.field(default_factory=dict)  # HOME, USER, LOGNAME, SHELL
 
     def put_on(self, limits: WorkerLimits) -> WorkerLimits:
         """Return a worker's limits with this user and its groups."""

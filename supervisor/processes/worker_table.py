@@ -4,9 +4,10 @@ import os
 import select
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+
+import msgspec
 
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
@@ -15,8 +16,7 @@ from .engine import NO_LIMITS, Key
 from .launcher_process import LauncherProcess
 
 
-@dataclass(slots=True, eq=False)
-class LocalWorker:
+class LocalWorker(msgspec.Struct, eq=False):
     """One worker."""
 
     launcher: LauncherProcess | None  # None: its launcher has ended

@@ -8,9 +8,11 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import State, Token, WorkerLimits
@@ -192,14 +194,17 @@ def is_ending(spec: ServiceSpec, token: Token, found: Found) -> bool:
     return bool(token) and found.over and temporary
 
 
-@dataclass(slots=True)
-class AdoptionPlan:
+class AdoptionPlan(msgspec.Struct):
     """What the processes that were found mean for the restored services."""
 
     adopted: int = 0
-    started_later: list[tuple[Service, Token, int]] = field(default_factory=list)  # with its uid
-    ending: list[Service] = field(default_factory=list)  # by an end without a supervisor
-    unclaimed: list[tuple[Token, str]] = field(default_factory=list)  # of no service, with a name
+    started_later: list[tuple[Service, Token, int]] = msgspec.field(
+        default_factory=list
+    )  # with its uid
+    ending: list[Service] = msgspec.field(default_factory=list)  # by an end without a supervisor
+    unclaimed: list[tuple[Token, str]] = msgspec.field(
+        default_factory=list
+    )  # of no service, with a name
 
 
 class Adoption:

@@ -7,11 +7,11 @@ machine starts again.
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from garrison.ipc.messages import Manifest, PluginRead, State
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
@@ -27,8 +27,7 @@ from .stored import FORMAT, read_stored
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSnapshot:
+class ServiceSnapshot(msgspec.Struct, frozen=True):
     """One service as it was when the snapshot was written.
 
     Of its spec, the snapshot has the names, the agent and the watchdog.
@@ -36,7 +35,7 @@ class ServiceSnapshot:
 
     child: Child
     manifest: Manifest
-    current: Incarnation = field(default_factory=Incarnation)
+    current: Incarnation = msgspec.field(default_factory=Incarnation)
     reason: str = ""
     traceback: str = ""
     last_exit: str = ""
@@ -57,14 +56,13 @@ class ServiceSnapshot:
         return same and spec.agent.name == own.agent.name
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """All services."""
 
     machine: str  # this run of the machine; pids and times of another one mean nothing
     config: str = ""  # the config's digest
-    plugins: dict[str, PluginRead] = field(default_factory=dict)
-    services: list[ServiceSnapshot] = field(default_factory=list)
+    plugins: dict[str, PluginRead] = msgspec.field(default_factory=dict)
+    services: list[ServiceSnapshot] = msgspec.field(default_factory=list)
     stopping: bool = False  # it was ordered that everything ends
 
 
@@ -231,7 +229,7 @@ def _by_own_interpreter(started: StartRecord | None) -> StartRecord | None:
     if started is None or not path or Path(path).parent.resolve() != own.resolve():
         return started
     settings = {key: value for key, value in started.settings.items() if key != "python"}
-    return msgspec.structs.replace(started, settings=settings, interpreter="")
+    return replace(started, settings=settings, interpreter="")
 
 
 # --- files --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ REPORTS = "supervisor/worker_reports.py"  # a part of it: what workers report of
 ROSTER = "supervisor/roster.py"  # likewise: which services there are
 RELOADING = "supervisor/lifecycle/reloading.py"  # exchanges two incarnations
 TABLE = "supervisor/lifecycle/services.py"  # what services are, with the methods that record
-RECORDS = {field.name for kind in (Service, Incarnation) for field in fields(kind)}
+RECORDS = {name for kind in (Service, Incarnation) for name in kind.__struct_fields__}
 METHODS = {"record_exit", "record_health"}
 # Fields of other objects that have the name of a field of a service.
 OTHERS = {

@@ -3,8 +3,9 @@
 A provider is known by its NAME, per model type. Times are monotonic seconds, passed in as `now`.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from garrison.ipc.declared_errors import Busy, ModelError, RetryLater
 from garrison.ipc.errors import CallError
@@ -21,8 +22,7 @@ class Key(NamedTuple):
     model_type: str
 
 
-@dataclass
-class Cooled:
+class Cooled(msgspec.Struct):
     """A provider that failed, and has not answered since."""
 
     error: CallError  # the last one, without its frames

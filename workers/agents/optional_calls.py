@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -26,8 +25,7 @@ class LeftOut(ServiceUnavailable):
     """Not run: the part is left out, because its service does not run or it was late before."""
 
 
-@dataclass(eq=False)
-class _Open:
+class _Open(msgspec.Struct, eq=False):
     """One call that waits for its outcome."""
 
     answer: str

@@ -7,8 +7,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from garrison.ipc import Busy, NotSent, RetryLater
 
@@ -44,8 +45,7 @@ class Author(NamedTuple):
     was_delivered: Callable[[Outgoing], Awaitable[str | None]] | None
 
 
-@dataclass(frozen=True)
-class SendLimits:
+class SendLimits(msgspec.Struct, frozen=True):
     """The platform's config for sends."""
 
     policy: SendPolicy

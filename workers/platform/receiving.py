@@ -7,8 +7,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from garrison.ipc import Busy
 from garrison.workers.agents.content import Memory
@@ -30,8 +31,7 @@ Save = Callable[[str, str], Awaitable[None]]
 Spawn = Callable[..., Any]
 
 
-@dataclass(eq=False)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One message that was received."""
 
     memory: Memory

@@ -8,8 +8,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from garrison.ipc import Busy, NotSent
 from garrison.workers.agents.content import Content
@@ -28,8 +29,7 @@ SENDS_MOST = 10_000  # that wait or are under way
 CHANNEL_MOST = 1_000  # of one channel
 
 
-@dataclass(eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One answer that is being sent."""
 
     id: str

@@ -2,19 +2,23 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 REFUSED_MOST = 256  # positions of a stream to wait for; of more, it reaches none until a restart
 
 
-@dataclass
-class Stream:
+class Stream(msgspec.Struct):
     """The messages of one stream that are not handed over, and those behind one of them."""
 
     first: int = 1  # place of the first of them
-    open: deque[tuple[str, bool]] = field(default_factory=deque)  # position, whether it is done
+    open: deque[tuple[str, bool]] = msgspec.field(
+        default_factory=deque
+    )  # position, whether it is done
     reached: str = ""
-    refused: set[str] = field(default_factory=set)  # positions of messages that were not taken
+    refused: set[str] = msgspec.field(
+        default_factory=set
+    )  # positions of messages that were not taken
     is_stuck: bool = False  # one of them has no position, or there are too many
 
     @property

@@ -7,7 +7,6 @@ data of the answer.
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any, TypeAlias, TypeVar
 
@@ -58,15 +57,13 @@ class Refusal(Exception):
         super().__init__(text)
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerNow:
+class AnswerNow(msgspec.Struct, frozen=True):
     """Yielded by a command that must not be waited for: its answer, before it is finished."""
 
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class GoesOn:
+class GoesOn(msgspec.Struct, frozen=True):
     """Yielded by a command that has more to do at once, and lets others have their turn first
     where its own has lasted."""
 
@@ -75,16 +72,14 @@ GOES_ON = GoesOn()
 Command: TypeAlias = Generator[bool | Action | AnswerNow | GoesOn, None, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class PersonStores:
+class PersonStores(msgspec.Struct, frozen=True):
     """What the supervisor itself keeps of persons."""
 
     tombstones: ForgottenStore
     crashes: CrashStore
 
 
-@dataclass(frozen=True, slots=True)
-class CommandContext:
+class CommandContext(msgspec.Struct, frozen=True):
     """What a command may look at and call. Services are changed by actions only."""
 
     host: HostSpec
@@ -118,8 +113,7 @@ class CommandContext:
 Body: TypeAlias = Callable[[CommandContext, Token, Order], Command]
 
 
-@dataclass(frozen=True, slots=True)
-class CommandSpec:
+class CommandSpec(msgspec.Struct, frozen=True):
     """A command and how its request is treated."""
 
     body: Body

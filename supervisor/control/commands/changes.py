@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from dataclasses import replace as replaced
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -61,8 +60,7 @@ from .stopping import stop_in_order
 READ_S = 10.0  # for all plugins that have to be read
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """What is on disk, and how it differs."""
 
     config: Config

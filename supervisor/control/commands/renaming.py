@@ -1,7 +1,8 @@
 """Renames running services, for the commands that add one whose `was` is the NAME of another."""
 
 from collections.abc import Collection, Generator
-from dataclasses import dataclass
+
+import msgspec
 
 from garrison.ipc.errors import GarrisonError
 from garrison.supervisor.config.load import Config
@@ -14,8 +15,7 @@ from .base import CommandContext, Refusal
 from .stopping import stop_in_order
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRename:
+class PendingRename(msgspec.Struct, frozen=True):
     """One rename that an order carries out."""
 
     renaming: Renaming

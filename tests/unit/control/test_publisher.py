@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import zmq
+from msgspec.structs import replace
 
 from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import WIRE, Manifest, State

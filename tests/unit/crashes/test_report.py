@@ -1,12 +1,12 @@
 """Crash reports: which exits have one, and what is in it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
 from garrison.ipc.messages import PROCESS_DONE, Failing, State, Stopped

@@ -1,11 +1,11 @@
 """Dependencies: cycles by their path, the order of starts and stops, bound restarts."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.support.examples import examples
 
 from garrison.ipc.messages import State

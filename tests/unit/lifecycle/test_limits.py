@@ -1,10 +1,10 @@
 """When a service exceeds its limits, and when it is measured again."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from garrison.supervisor.config.spec import (
     CgroupLimits,

@@ -1,10 +1,10 @@
 """The restart policy by table: every state meets every event, and what follows in which time."""
 
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec

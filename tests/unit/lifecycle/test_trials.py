@@ -1,8 +1,7 @@
 """A trial: when a service that is tried runs, and why it has failed."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from garrison.ipc.messages import Health, Manifest, State
 from garrison.supervisor.config.spec import PluginSpec, service_spec

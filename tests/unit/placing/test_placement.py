@@ -1,12 +1,13 @@
 """Places of services follow what runs, what the nodes report, and what is drained."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from garrison.ipc.messages import Manifest, State
 from garrison.supervisor.config.engine_spec import EngineKind, EngineSpec, NodeSpec

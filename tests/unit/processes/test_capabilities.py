@@ -1,9 +1,9 @@
 """Which limits a machine does not support."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.processes.capabilities import (

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -39,8 +38,7 @@ REMEMBERED = (Outcome.SENT, Outcome.NO_SENDER, Outcome.UNCERTAIN)
 Emit = Callable[[str, Any], None]
 
 
-@dataclass
-class AnswerState:
+class AnswerState(msgspec.Struct):
     """One message and its answer so far."""
 
     memory: Memory
@@ -50,7 +48,9 @@ class AnswerState:
     state: State | None = None
     bytes: int = 0  # of responses and results
     deadline: asyncio.Timeout | None = None  # of deciding and acting; sending does not count
-    yielded: dict[int, int] = field(default_factory=dict)  # by step, how many outputs it had
+    yielded: dict[int, int] = msgspec.field(
+        default_factory=dict
+    )  # by step, how many outputs it had
     reply_error: Exception | None = None  # of a model
 
     @property
