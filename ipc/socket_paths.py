@@ -59,22 +59,37 @@ def run_folder(home: Path) -> Path:
     return Path(os.path.realpath(home / "run"))
 
 
+def connected(path: str) -> socket.socket | None:
+    """Return a socket that is connected to a path; None: a process listens, but its backlog is
+    full.
+
+    Raises:
+        SupervisorGone: No process listens there.
+        NotAdmitted: This user may give orders at the operators' socket alone.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(PROBE_S)
+        connection.connect(path)
+    except BlockingIOError:
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        if isinstance(error, PermissionError):
+            if os.access(operators_path(Path(path).parent), os.W_OK):
+                raise NotAdmitted(
+                    path, "its operators give orders, they call no service"
+                ) from error
+            raise SupervisorGone(path, "it belongs to another user") from error
+        raise SupervisorGone(path) from error
+    return connection
+
+
 def check_listening(path: str) -> None:
     """Raise SupervisorGone if no process listens at a socket's path."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(PROBE_S)
-        try:
-            probe.connect(path)
-        except BlockingIOError:
-            return  # a process listens, but its backlog is full
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                if os.access(operators_path(Path(path).parent), os.W_OK):
-                    raise NotAdmitted(
-                        path, "its operators give orders, they call no service"
-                    ) from error
-                raise SupervisorGone(path, "it belongs to another user") from error
-            raise SupervisorGone(path) from error
+    if (connection := connected(path)) is not None:
+        connection.close()
 
 
 def check_admitted(path: str) -> None:

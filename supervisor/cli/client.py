@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-import zmq
 
-from garrison.ipc import messages, socket_paths, sockets
+from garrison.ipc import messages, socket_paths
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.messages import encodable
 from garrison.ipc.system import process_tree
 from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.config.own_machine import SUPERVISOR
 
+from .control_connection import ControlConnection
 from .errors import unquoted_pattern
 
 NO_LIMIT = math.inf  # an order's wait
@@ -27,7 +27,6 @@ PROBE_S = 1.0  # between checks that the supervisor still listens
 WATCH_S = 0.25  # between two answers of `status` while an order is carried out
 STARTING_S = 3.0  # for a supervisor that starts or is being upgraded, until it listens
 STARTING_POLL_S = 0.02
-MAX_MESSAGE = 256 * 1024 * 1024
 
 CHANGING = frozenset(
     {
@@ -228,34 +227,27 @@ class _Exchange(msgspec.Struct):
 
 
 def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
-    _wait_until_listening(exchange.path)
     if is_operator(exchange.home):
         socket_paths.check_admitted(exchange.path)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.dealer(context, exchange.path, exchange.token(), MAX_MESSAGE)
-    dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
+    connection = ControlConnection(exchange.path, exchange.token())
     try:
-        yield from _received(dealer, exchange)
+        _wait_until_listening(connection, exchange.path)
+        yield from _received(connection, exchange)
     except SupervisorGone as error:
         if exchange.sent and exchange.order.verb in CHANGING:
             raise SupervisorGone(exchange.path, f"{error.hint}; {MAYBE_DONE}") from None
         raise
-    except zmq.Again:
-        raise SupervisorGone(exchange.path, _silent()) from None
-    finally:
-        with contextlib.suppress(zmq.ZMQError):  # spares the supervisor work for an absent client
-            leave = [messages.SUPERVISOR, messages.encode([messages.Leave()])]
-            dealer.send_multipart(leave, zmq.NOBLOCK)
-        dealer.close(linger=200)
-        context.term()
+    finally:  # Leave spares the supervisor work for an absent client
+        connection.send([messages.SUPERVISOR, messages.encode([messages.Leave()])])
+        connection.close()
 
 
-def _wait_until_listening(path: str) -> None:
+def _wait_until_listening(connection: ControlConnection, path: str) -> None:
     """Raise SupervisorGone if no supervisor listens, and none is starting."""
     deadline = time.monotonic() + STARTING_S
     while True:
         try:
-            socket_paths.check_listening(path)
+            connection.open()
         except SupervisorGone as error:
             if socket_paths.is_refused(error) or not socket_paths.is_starting(path):
                 raise
@@ -266,24 +258,19 @@ def _wait_until_listening(path: str) -> None:
             return
 
 
-def _received(dealer: zmq.Socket[bytes], exchange: _Exchange) -> Iterator[messages.Answer]:
-    poller = zmq.Poller()
-    poller.register(dealer, zmq.POLLIN)
-    if exchange.pidfd is not None:
-        poller.register(exchange.pidfd, zmq.POLLIN)
+def _received(connection: ControlConnection, exchange: _Exchange) -> Iterator[messages.Answer]:
     began = time.monotonic()
     deadline = began + ANSWER_S
     while time.monotonic() < deadline:
-        ready = dict(poller.poll(int((WATCH_S if exchange.watch else PROBE_S) * 1000)))
-        _look(dealer, exchange)
-        if dealer not in ready:
-            if exchange.pidfd in ready:
+        arrived = connection.receive(WATCH_S if exchange.watch else PROBE_S, exchange.pidfd)
+        _look(connection, exchange)
+        if not arrived:
+            if exchange.pidfd is not None and process_tree.ended(exchange.pidfd, 0.0):
                 raise SupervisorGone(exchange.path, "it has ended")
-            _wait_until_listening(exchange.path)
-            continue
-        for message in messages.decode_answers(dealer.recv_multipart()[1]):
+            _wait_until_listening(connection, exchange.path)
+        for message in (one for frames in arrived for one in messages.decode_answers(frames[1])):
             if isinstance(message, messages.Identify):
-                _send(dealer, exchange)
+                _send(connection, exchange)
                 deadline = began + exchange.wait + ANSWER_S
             elif isinstance(message, messages.Answer) and message.id == exchange.look:
                 exchange.look = 0
@@ -293,14 +280,14 @@ def _received(dealer: zmq.Socket[bytes], exchange: _Exchange) -> Iterator[messag
                 exchange.check(message)
                 yield message
                 if exchange.repeats:
-                    _send(dealer, exchange)
+                    _send(connection, exchange)
                     deadline = time.monotonic() + ANSWER_S
                 elif not message.more and not exchange.follows:
                     return
     raise SupervisorGone(exchange.path, _silent())
 
 
-def _send(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
+def _send(connection: ControlConnection, exchange: _Exchange) -> None:
     """Send the order on a new connection.
 
     The first connection begins with Identify, and so does the one to a next supervisor, which does
@@ -312,20 +299,19 @@ def _send(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
     if exchange.sent and exchange.follows:
         order = msgspec.structs.replace(order, options={**order.options, **SINCE})
     exchange.sent, exchange.look = True, 0
-    dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
+    connection.send([messages.SUPERVISOR, messages.encode([order])])
 
 
-def _look(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
+def _look(connection: ControlConnection, exchange: _Exchange) -> None:
     """Order `status` for `watch`, over the connection of the order that is waited for."""
     now = time.monotonic()
     if exchange.watch is None or not exchange.sent or now - exchange.looked_at < WATCH_S:
         return
     exchange.looked_at = now
-    if exchange.look == 0:
+    if exchange.look == 0 and not connection.has_unsent:
         exchange.look = next(_ids)
         look = messages.Order(exchange.look, "status")
-        with contextlib.suppress(zmq.Again):
-            dealer.send_multipart([messages.SUPERVISOR, messages.encode([look])], zmq.NOBLOCK)
+        connection.send([messages.SUPERVISOR, messages.encode([look])])
 
 
 def _silent() -> str:
