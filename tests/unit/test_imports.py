@@ -99,7 +99,7 @@ def test_the_status_command_imports_little() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = set(run.stdout.split())
-    heavy = {"asyncio", "ctypes", "difflib", "rich", "shlex", "tomllib", "uvloop"}
+    heavy = {"asyncio", "ctypes", "difflib", "rich", "shlex", "tomllib", "uvloop", "zmq"}
     assert heavy & modules == set()
     configs = {name for name in modules if name.startswith("garrison.supervisor.config.")}
     assert configs == {f"garrison.supervisor.config.{one}" for one in ("named_home", "own_machine")}
@@ -152,6 +152,7 @@ PURE = [
     "ipc/tombstones.py",
     "ipc/tracing.py",
     "ipc/urgency.py",
+    "ipc/zmtp.py",
     "supervisor/backup/manifest.py",
     "supervisor/backup/references.py",
     "supervisor/chaos/schedule.py",
