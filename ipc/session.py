@@ -4,7 +4,6 @@ A session belongs to the loop that made it. Durations are seconds, sizes are byt
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
@@ -29,6 +28,7 @@ from .deadline_timer import DeadlineTimer
 from .directory import Directory
 from .errors import Fault, ServiceLost, WireError, from_fault
 from .hooks import DirectHooks, WorkerHooks
+from .last_words import LastWords
 from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
 from .remote import BUS, CONTROL, RemoteSupervisor
@@ -103,7 +103,7 @@ class Session:
         self._orphan_grace = 0.0
         self._requests = Requests(self.send, self.ids, lambda: f"process {self._supervisor.pid}")
         self._welcomed: asyncio.Future[None] = self.loop.create_future()
-        self._acknowledged: asyncio.Future[None] = self.loop.create_future()
+        self._last_words = LastWords(self.loop, self.send)
         self.handlers = self._handlers()
 
     def _handlers(self) -> dict[type, Handler]:
@@ -300,6 +300,8 @@ class Session:
                 self._welcome(message, is_next)
                 if self._worker is not None:
                     self._worker.welcomed(message, is_next)
+                if is_next or message.introduce:
+                    self._last_words.repeat()
             case messages.Listed() | messages.Delisted() | messages.Changed():
                 self._change(message)
             case messages.Drain() | messages.ShowTasks() | messages.Rejected():
@@ -320,8 +322,7 @@ class Session:
                 ):  # it ended before this message was read, or is elsewhere
                     self.on_supervisor_end()
             case messages.Acknowledged():
-                if not self._acknowledged.done():
-                    self._acknowledged.set_result(None)
+                self._last_words.acknowledged()
             case messages.Answer():
                 self._requests.take(message)
             case _:
@@ -427,6 +428,7 @@ class Session:
     def on_supervisor_end(self) -> None:
         """Let calls wait for the next supervisor; where none will follow, end them."""
         self._supervisor.stop()
+        self._last_words.supervisor_changed()
         if self._worker is None:
             self._requests.fail()
         if self._worker is not None or not (self._is_final or self.closed):
@@ -470,10 +472,9 @@ class Session:
         """Send a request to the supervisor; return its answer's data. See `Client.order`."""
         return await self._requests.request(verb, names, timeout, options)
 
-    async def send_last(self, message: Upward, wait: float = ACKNOWLEDGE_S) -> None:
-        """Send a message, wait until it is acknowledged or `wait` is over, and close."""
-        self.send(message)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait):
-                await self._acknowledged
+    async def send_last(
+        self, message: Upward, patience: Callable[[], float] = lambda: ACKNOWLEDGE_S
+    ) -> None:
+        """Send a message, wait until it is acknowledged, and close; see `LastWords.say`."""
+        await self._last_words.say(message, patience)
         self.close()

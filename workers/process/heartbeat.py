@@ -11,6 +11,7 @@ from math import inf
 BEAT_S = 1.0  # between two beats; a quarter of the watchdog if that is shorter
 QUIET_S = 2.0  # the same, while a beat would repeat the last one
 GROUPS = 4
+HELLO_AGAIN = 4  # the beat before the first Welcome with which the Hello is sent again
 
 
 class HeartbeatSchedule:
@@ -54,3 +55,16 @@ class HeartbeatSchedule:
     def renew(self) -> None:
         """Have the next beat sent in any case: another supervisor has not received the last one."""
         self._last = None
+
+
+def is_hello_due(unanswered: int) -> bool:
+    """Return whether a Hello is sent again: it is lost if its connection breaks at once, as libzmq
+    has a router end one that takes too long to be made.
+
+    That is seldom, and a supervisor that is late must not be kept busy: each pause is twice as long
+    as the one before. The first beats do not count, as an import may have blocked the loop.
+
+    Args:
+        unanswered: Beats before the first Welcome, this one included.
+    """
+    return unanswered >= HELLO_AGAIN and unanswered.bit_count() == 1

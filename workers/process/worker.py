@@ -44,7 +44,7 @@ from .dispatch import Dispatch
 from .ending import LOG_HELD_S, Ending, EndReport
 from .exit import CRASHED, leave
 from .failure import report_failure
-from .heartbeat import HeartbeatSchedule
+from .heartbeat import HeartbeatSchedule, is_hello_due
 from .internal_methods import InternalMethods, fault_methods
 from .loading import load
 from .loop_watch import LoopWatch
@@ -122,7 +122,8 @@ class Worker:
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[Ending] = self._loop.create_future()
-        self._extended_until = 0.0
+        self._extended_until, self._extension = 0.0, ""
+        self._unanswered = 0  # heartbeats before the first Welcome
         self._thread = threading.get_ident()
         self._failure: asyncio.Task[int] | None = None  # that is being reported
         self._seq = 0
@@ -286,7 +287,7 @@ class Worker:
             self._end.stop_ended()
         await self._background.cancel()
         await self._traces.end()
-        await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
+        await self._session.send_last(messages.Stopped(reason), self._patience)
         self._end.log_resisting()  # by now what was cancelled has had its turn
         return 0
 
@@ -310,12 +311,11 @@ class Worker:
     async def _report_failure(self, error: BaseException) -> int:
         message, code = report_failure(self._assignment.name, self._phase, error)
         await self._traces.end()
-        await self._session.send_last(message, self._last_words_timeout)
+        await self._session.send_last(message, self._patience)
         return code
 
-    @property
-    def _last_words_timeout(self) -> float:
-        """Return how long to wait for the last message to be received.
+    def _patience(self) -> float:
+        """Return how long to wait from now for the last message to be acknowledged.
 
         A worker that ends by itself while there is no supervisor waits for the next one, which
         would otherwise restart the service.
@@ -353,6 +353,8 @@ class Worker:
             session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:
             session.send(messages.Ready(self._manifest, self._code))
+        if (extended := self._extended_until - self._loop.time()) > 0:
+            session.send(messages.Extend(extended, self._extension))
         self._events.subscribe()
 
     def _subscribe(self, events: tuple[str, ...]) -> None:
@@ -398,14 +400,18 @@ class Worker:
             self._loop.call_soon_threadsafe(self._extend, seconds, reason)
             return
         self._extended_until = max(self._extended_until, self._loop.time() + seconds)
+        self._extension = encodable(reason)
         self._parents.expect_beat(self._silence)
-        self._session.send(messages.Extend(seconds, encodable(reason)))
+        self._session.send(messages.Extend(seconds, self._extension))
         if self._session.control is not None:
             self._session.control.flush()  # the loop may be blocked from here on
 
     def _beat(self) -> None:
         session = self._session
         self._send_beat()
+        self._unanswered += not session.boot
+        if not session.boot and is_hello_due(self._unanswered):
+            self._introduce()
         self._reaper.reap(session.now())
         log_stream.follow()  # also for what C code and child processes write
         if self._direct is not None:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers.process.heartbeat import BEAT_S, GROUPS, QUIET_S, HeartbeatSchedule
+from garrison.workers.process.heartbeat import (
+    BEAT_S,
+    GROUPS,
+    QUIET_S,
+    HeartbeatSchedule,
+    is_hello_due,
+)
 
 TOKENS = st.binary(min_size=16, max_size=16)
 WATCHDOGS = st.one_of(st.just(0.0), st.floats(0.1, 1000.0))
@@ -93,3 +99,8 @@ def test_what_changes_nothing_is_sent_less_often(watchdog: float, sent: list[int
     assert found == sent
     assert schedule.is_due("other", 109.1, adds=True)  # calls that are counted
     assert QUIET_S <= 10.0 / 4  # of the watchdog by default
+
+
+def test_a_hello_is_sent_again_after_longer_and_longer_pauses() -> None:
+    """The first beats do not count, as an import may have blocked the loop."""
+    assert [number for number in range(40) if is_hello_due(number)] == [4, 8, 16, 32]

@@ -1,0 +1,195 @@
+"""What a worker has sent to a supervisor that is killed before it reads it, the next one gets."""
+
+import os
+import signal
+
+import pytest
+from tests.support.host import LONG_GRACE, ROOT, Host, Hosting
+from tests.support.waiting import until
+
+# While there is `gate`, a FIFO, its import waits there. `turned` is made once the loop has turned
+# for so long that the worker has introduced itself.
+HELD = """
+import asyncio
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+TURNED_S = 0.3
+
+class Held(Service):
+    service_type = "held"
+
+    async def name(self):
+        return self.runtime.name
+
+plugin = Plugin(name="held", services=[Held])
+folder = Path(__file__).parent
+if (folder / "gate").exists():
+    (folder / "waits").touch()
+    (folder / "gate").read_bytes()
+    asyncio.get_running_loop().call_later(TURNED_S, (folder / "turned").touch)
+"""
+# The same, and as of an older release: a Welcome does not have it introduce itself.
+MUTE = """
+    from garrison.workers.process.worker import Worker
+    Worker._introduce = lambda worker: None
+"""
+CONFIG = LONG_GRACE + "[defaults]\nwatchdog = {watchdog}\n[plugins.held]\n"
+
+
+def introduce_to_stopped_supervisor(host: Host) -> int:
+    """Have the next worker of `held` introduce itself to a supervisor that is stopped; return the
+    worker's pid."""
+    gate, turned = host.folder / "gate", host.folder / "turned"
+    os.mkfifo(gate)
+    old = host.kill("held")
+    until((host.folder / "waits").exists, what="the next worker imports its plugin")
+    pid: int = until(lambda: host.status("held")["pid"])
+    assert pid != old
+    os.kill(host.pid, signal.SIGSTOP)
+    gate.write_bytes(b"")
+    gate.unlink()  # the workers after it do not wait
+    until(turned.exists, what="the worker's loop has turned")
+    return pid
+
+
+@pytest.mark.parametrize("watchdog", [2.0, 0.0])
+async def test_a_worker_whose_introduction_was_lost_is_adopted(
+    host: Hosting, watchdog: float
+) -> None:
+    """It runs on under the next supervisor, and takes calls."""
+    one = host(CONFIG.format(watchdog=watchdog), files={"held.py": HELD})
+    pid = introduce_to_stopped_supervisor(one)
+    one.end(signal.SIGKILL)
+    one.up()
+    assert one.wait_for("held", "running")["pid"] == pid
+    assert await one.call("held", "name") == "held"
+    adopted = one.events("service.adopted", "held")
+    assert [event["data"]["pid"] for event in adopted] == [pid]
+
+
+def test_a_worker_that_only_beats_is_replaced(host: Hosting) -> None:
+    """By its watchdog, as one that is silent: nothing else can reach it."""
+    one = host(CONFIG.format(watchdog=2.0), files={"held.py": HELD + MUTE})
+    pid = introduce_to_stopped_supervisor(one)
+    one.end(signal.SIGKILL)
+    one.up()
+    one.until_reborn("held", pid)
+    deaths = one.run("deaths", "held", json=True).data["deaths"]
+    (cause,) = [death["cause"] for death in deaths if death["kind"] == "lost"]
+    assert "did not answer the new supervisor" in cause
+
+
+# Its first Hello is lost, and nothing else. The launcher imports it before it forks workers.
+LOSING = """
+from garrison.workers.process.worker import Worker
+
+introduce, calls = Worker._introduce, []
+
+def lose_first(worker):
+    calls.append(worker)
+    if len(calls) > 1:
+        introduce(worker)
+
+Worker._introduce = lose_first
+"""
+
+
+def test_a_hello_that_is_not_answered_is_sent_again(host: Hosting) -> None:
+    """Long before the start takes too long: its connection may have broken."""
+    config = '[host]\npreload = ["losing"]\n[defaults]\nwatchdog = 2.0\n[plugins.held]\n'
+    one = host(config, files={"held.py": HELD, "losing.py": LOSING}, up=False)
+    one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
+    one.up()
+    row = one.status("held")
+    assert (row["state"], row["generation"]) == ("running", 1)
+
+
+# It ends by itself once there is `enough`, and touches `said` when that was reported.
+PART = """
+import asyncio
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+SAID_S = 0.3
+folder = Path(__file__).parent
+
+class Part(Service):
+    service_type = "part"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.every(0.02, service.look)
+        return service
+
+    async def look(self):
+        if (folder / "enough").exists():
+            raise SystemExit
+
+    async def stop(self):
+        asyncio.get_running_loop().call_later(SAID_S, (folder / "said").touch)
+
+plugin = Plugin(name="part", services=[Part])
+"""
+
+
+def test_a_clean_end_that_was_reported_to_a_killed_supervisor_is_one(host: Hosting) -> None:
+    """The worker waits for the next supervisor, and reports it again."""
+    transient = '[plugins.part]\n[services.part]\nrestart = "transient"\n'
+    one = host(LONG_GRACE + transient, files={"part.py": PART})
+    os.kill(one.pid, signal.SIGSTOP)
+    one.write("enough", "")
+    until((one.folder / "said").exists, what="it has reported its end")
+    one.end(signal.SIGKILL)
+    one.up()
+    row = one.wait_for("part", "stopped")
+    assert (row["generation"], row["wanted"], row["reason"]) == (1, False, "it asked to end")
+
+
+# The start of each incarnation but the first takes as long as there is no `done`, and says so once
+# there is `slow`. `said` is made when that was sent.
+SLOW = """
+import asyncio
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+LOOK_S, SAID_S = 0.02, 0.3
+folder = Path(__file__).parent
+
+async def until(name):
+    while not (folder / name).exists():
+        await asyncio.sleep(LOOK_S)
+
+class Slow(Service):
+    service_type = "slow"
+
+    @classmethod
+    async def start(cls, runtime):
+        if runtime.generation > 1:
+            (folder / "starts").touch()
+            await until("slow")
+            runtime.extend(40.0, "it is slow")
+            asyncio.get_running_loop().call_later(SAID_S, (folder / "said").touch)
+            await until("done")
+        return cls(runtime)
+
+plugin = Plugin(name="slow", services=[Slow])
+"""
+
+
+def test_a_start_that_was_extended_stays_so(host: Hosting) -> None:
+    """The next supervisor would end it by the deadline that it had before."""
+    one = host(LONG_GRACE + "[plugins.slow]\n", files={"slow.py": SLOW})
+    pid = one.kill("slow")
+    until((one.folder / "starts").exists)
+    pid = until(lambda: one.status("slow")["pid"])
+    os.kill(one.pid, signal.SIGSTOP)
+    one.write("slow", "")
+    until((one.folder / "said").exists, what="it has extended its start")
+    one.end(signal.SIGKILL)
+    one.start()
+    (extended,) = until(lambda: one.events("service.extended", "slow"))
+    assert 30.0 < extended["data"]["seconds"] <= 40.0
+    one.write("done", "")
+    assert one.wait_for("slow", "running")["pid"] == pid
