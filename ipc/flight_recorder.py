@@ -40,7 +40,8 @@ _END = struct.Struct("<dQI40s")  # ended, size, items, outcome: the 60 bytes abo
 _NUMBER = struct.Struct("<Q")
 _TRACED = struct.Struct("<I")  # how many calls have room for a trace's id; 0 of former versions
 _TRACE = struct.Struct("<Q16s")  # a call's number, and the id of its trace
-_TRACED_AT, _AT, _END_AT = 32, 256, 161
+_TURNED = struct.Struct("@Q")  # when the loop turned last, monotonic ns; one store, never half
+_TRACED_AT, _TURNED_AT, _AT, _END_AT = 32, 40, 256, 161
 _OUTCOME_AT = _END_AT + 20
 _ENTRY = 232
 
@@ -83,6 +84,10 @@ class Recorder:
         self._without: set[int] = set()  # numbers of calls for which there was no room
         self._names: dict[Token, bytes] = {}
         self._methods: dict[str, bytes] = {}  # also NAMEs of services
+
+    def note_turn(self) -> None:
+        """Note that the loop turns, for `read_turn` of another process."""
+        _TURNED.pack_into(self._map, _TURNED_AT, time.monotonic_ns())
 
     # --- calls that this process serves -----------------------------------------------------
 
@@ -393,6 +398,16 @@ def read(path: Path) -> RecordedCalls:
     whole = places == ring + kept
     cut = "" if whole else "the file of messages is cut: some are missing"
     return RecordedCalls(tuple(found[n] for n in sorted(found)), min(without, 1 << 20), cut)
+
+
+def read_turn(path: Path) -> float | None:
+    """Return when the loop of a process turned last, in monotonic seconds; None: it is unknown."""
+    try:
+        with path.open("rb") as file:
+            data = os.pread(file.fileno(), _TURNED.size, _TURNED_AT)
+    except OSError:
+        return None
+    return _TURNED.unpack(data)[0] / 1e9 or None if len(data) == _TURNED.size else None
 
 
 def _read_entry(data: bytes, place: int, values: bool) -> RecordedCall | None:

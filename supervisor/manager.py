@@ -16,6 +16,7 @@ from garrison.ipc import messages, socket_paths
 from garrison.ipc.messages import WIRES, Join, Leave, Order, PluginRead, Stacks, State, Token
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import service_spec
+from garrison.supervisor.lifecycle import silence
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -55,6 +56,7 @@ from .starts import StartScheduler
 from .worker_reports import WorkerReports
 
 LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
+HELD_UP_S = 0.5  # between two looks whether what a worker elsewhere has sent may be held up
 SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
 
 WorkerEvent: TypeAlias = (
@@ -211,23 +213,28 @@ class ServiceManager:
                 continue
             if (later := self._starts.put_off(service)) is not None:
                 service.child = later
-                continue
-            unread = late or self._is_unheard(service)  # its beats wait in a socket
-            unread = unread and service.state is State.RUNNING
-            self.apply(service, Event.BEAT if unread else Event.DEADLINE)
+            elif late and service.state is State.RUNNING:  # its beats wait in a socket
+                self.apply(service, Event.BEAT)
+            elif self._may_be_held_up(service):
+                service.child = replace(service.child, deadline=now + HELD_UP_S)
+            else:
+                self.apply(service, Event.DEADLINE)
         self.due = min((service.child.deadline for service in self._services.all()), default=inf)
         self.due = min(self.due, self._use.places.due)
         self._use.wake()  # a start slot may have expired
 
-    def _is_unheard(self, service: Service) -> bool:
-        """Return whether the machine of a service is as silent as the service.
+    def _may_be_held_up(self, service: Service) -> bool:
+        """Return whether a worker's messages may be under way in a partition, or after it.
 
-        Beats come four times within a watchdog. So a machine that was heard of half a watchdog
-        after the last one has no messages under way that a partition holds up.
+        Its lease bounds that, and after it what its machine reports.
         """
-        last = max(service.current.beat_at, service.child.since)
-        half = service.spec.supervision.watchdog / 2
-        return self._use.engine.heard_at(service.current.token) < last + half
+        contact = self._use.engine.contact(service.current.token)
+        if contact is None:
+            return False
+        if service.state is not State.RUNNING:
+            return contact.held_up
+        heard_at = max(service.current.beat_at, service.child.since)
+        return not silence.is_own(contact, heard_at, service.spec.supervision.watchdog)
 
     def move(self, service: Service) -> None:
         """Restart a service on the node that was found for it."""
@@ -452,7 +459,7 @@ class ServiceManager:
         if service.state is State.STOPPING and service.adoption_timed_out:
             publisher.reject(current.token, "it is being replaced")
             return
-        current.adopting = False
+        current.adopting, current.beat_at = False, time.monotonic()  # its loop turns
         generation = max(service.child.generation, hello.generation)
         service.child = replace(service.child, generation=generation)
         data = {"pid": current.pid, "generation": generation, "state": service.state.value}

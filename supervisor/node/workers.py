@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import assert_never
 
+from garrison.ipc import flight_recorder
 from garrison.ipc.errors import GarrisonError, WireError
 from garrison.ipc.messages import Assignment, decode_assignment, encode_assignment
 from garrison.ipc.system import process_tree
@@ -18,10 +19,12 @@ from garrison.supervisor.processes.engine import Happened, Inherited, Key
 from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.node_assignment import NodePlaces, moved, rewritten
 from garrison.supervisor.processes.node_protocol import KnownWorker, WorkerSample
+from garrison.supervisor.processes.post_mortem import flight_path
 
 from .home import NodeHome
 from .machine import read_machine
 
+PAUSED_S = 3.0  # without a sample: this process did not run, and so may not the workers
 LASTING = {"NotForked", "Died", "Ended", "Gone"}  # reports that the next session needs as well
 
 
@@ -52,6 +55,7 @@ class NodeWorkers:
         self._left: set[Handle] = set()
         self._commands: set[Key] = set()
         self._modules: tuple[str, ...] = ()
+        self._sampled_at = self._awake_at = time.monotonic()  # the latter: without a pause since
         self.table: dict[Key, KnownWorker] = {}
         self.adopting = False
         if home.memory.lease:  # a process before this one may have left some
@@ -210,15 +214,23 @@ class NodeWorkers:
 
     def sample(self) -> node_protocol.Sample:
         """Return what workers and the machine use now."""
-        samples: list[WorkerSample] = []
+        samples, now = list[WorkerSample](), time.monotonic()
+        if now > self._sampled_at + PAUSED_S:
+            self._awake_at = now
+        self._sampled_at = now
         if self._engine is not None:
-            for key in self.table:
+            for key, worker in self.table.items():
                 used = self._engine.measure(key, tree=True, command=key in self._commands)
-                samples.append(WorkerSample(key, used))
+                samples.append(WorkerSample(key, used, self._silence(worker, now)))
             self._left = set(self._engine.left([*self._left]))
         return node_protocol.Sample(
             tuple(samples), read_machine(self._home.state / "services"), tuple(self._left)
         )
+
+    def _silence(self, worker: KnownWorker, now: float) -> float | None:
+        """Return for how long a worker's loop has not turned while this process ran."""
+        turned = flight_recorder.read_turn(flight_path(self._home.run, worker.name, worker.key))
+        return None if turned is None else max(now - max(turned, self._awake_at), 0.0)
 
     # --- the end ----------------------------------------------------------------------------
 

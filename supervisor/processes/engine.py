@@ -14,6 +14,7 @@ from garrison.ipc import flight_record
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
 from garrison.supervisor.lifecycle.limits import Used
+from garrison.supervisor.lifecycle.silence import Contact
 from garrison.supervisor.lifecycle.start_slots import StartWork
 
 Key: TypeAlias = bytes  # the token of a worker's incarnation
@@ -236,11 +237,8 @@ class Engine(Protocol):
         """Return whether anything of a worker is left."""
         ...
 
-    def heard_at(self, key: Key) -> float:
-        """Return when the machine of a worker was heard of last; inf: it is this one.
-
-        A worker that is silent since may not be: its messages do not arrive.
-        """
+    def contact(self, key: Key) -> Contact | None:
+        """Return what is known of a worker on another machine; None: it is on this one."""
         ...
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:

@@ -268,9 +268,8 @@ class LocalEngine:
         """Return whether anything of a worker is left."""
         return key in self._workers or (self._takeover is not None and key in self._former.known)
 
-    def heard_at(self, key: Key) -> float:
+    def contact(self, key: Key) -> None:
         """Return that workers of this machine can always be heard."""
-        return inf
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run."""

@@ -11,17 +11,20 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import inf
 
-RENEWALS = 5  # in one lease
+RENEWALS = 5  # in one lease, or more: one every `RENEW_MOST_S`
+RENEW_MOST_S = 1.0  # between two: what has passed of a lease is missing in a partition
 GRACE_S = 2.0  # that the supervisor waits longer
 QUIET_RENEWALS = 2.5  # times the interval without a Renew: there is no contact
 PAUSE_RENEWALS = 1.5  # times the interval between two Renews: a partition may have held them up
 HURRY_S = 0.3  # between two requests while answers are missing: contact may be back any time
-CONNECT_S = 3.0  # for an answer over a new connection, before the next one
+# For an answer over a new connection, before the next one. The supervisor gives up a handshake
+# after as long; TCP itself tries again after one second, then after two more.
+CONNECT_S = 2.0
 SENT_MOST = 64  # requests whose answers still count
 
 
 def interval(lease: float) -> float:
-    """Return the seconds between two requests of a node."""
+    """Return the longest time between two requests of a node that has contact, in seconds."""
     return lease / RENEWALS
 
 
@@ -32,7 +35,7 @@ def next_request(lease: float, silent: float) -> float:
         lease: The lease.
         silent: Seconds since the last answer.
     """
-    each = interval(lease)
+    each = min(interval(lease), RENEW_MOST_S)
     return each if silent < PAUSE_RENEWALS * each else min(each, HURRY_S)
 
 
@@ -122,6 +125,10 @@ class NodeContact:
         TCP doubles the time to its next attempt (RFC 6298, 5.5), and the node connects anew.
         """
         return self._held_since if now < self._held_until else self.heard_at
+
+    def is_held_up(self, now: float) -> bool:
+        """Return whether messages of workers there may be under way in a partition, or after it."""
+        return now - self.sure_at(now) > PAUSE_RENEWALS * interval(self.lease)
 
     def is_quiet(self, now: float) -> bool:
         """Return whether requests are missing."""

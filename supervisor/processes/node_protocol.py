@@ -188,6 +188,7 @@ class WorkerSample(msgspec.Struct, frozen=True):
 
     key: Key
     measured: Measured
+    loop_s: float | None = None  # since its loop turned last, while the node's process ran
 
 
 class Machine(msgspec.Struct, frozen=True):

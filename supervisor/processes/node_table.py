@@ -31,6 +31,8 @@ class NodeWorker:
     ended: bool = False
     measured: Measured = NOTHING_MEASURED
     command: bool = False  # it is measured by its command
+    loop_s: float | None = None  # for which its loop had not turned; None: not known
+    loop_at: float = -inf  # when that was reported
 
 
 @dataclass(slots=True)
@@ -182,6 +184,7 @@ class NodeState:
                 tree = one.measured.tree
                 tree = replace(tree, at=now) if tree is not None else None
                 worker.measured = replace(one.measured, tree=tree)
+                worker.loop_s, worker.loop_at = one.loop_s, now
 
     def lost(self, key: Key, words: str = "") -> list[Happened]:
         """Return the events of a worker that has ended unseen; with words for how."""

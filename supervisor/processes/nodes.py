@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from garrison.ipc import flight_record
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.silence import Contact
 from garrison.supervisor.lifecycle.start_slots import StartWork
 
 from . import engine, node_protocol
@@ -213,10 +214,13 @@ class NodesEngine:
         """Return whether anything of a worker is left."""
         return self._nodes.having(key) is not None or self._local.has(key)
 
-    def heard_at(self, key: Key) -> float:
-        """Return when the machine of a worker was heard of last; inf: it is this one."""
-        node = self._nodes.having(key)
-        return inf if node is None else node.contact.sure_at(time.monotonic())
+    def contact(self, key: Key) -> Contact | None:
+        """Return what is known of a worker on another machine; None: it is on this one."""
+        node, now = self._nodes.having(key), time.monotonic()
+        if node is None:
+            return None
+        worker, its = node.workers[key], node.contact
+        return Contact(its.sure_at(now), its.is_held_up(now), worker.loop_s, worker.loop_at)
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run, as far as is known."""

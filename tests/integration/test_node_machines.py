@@ -4,7 +4,8 @@ import itertools
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.support.waiting import PATIENCE, eventually, until
 
 pytestmark = [pytest.mark.external, pytest.mark.xdist_group(ALONE)]  # leases and partitions
 
+WATCHDOG_S = 4.0
 LEASE_S, SHORT_S = 20.0, 6.0  # a supervisor starts within the first one on a busy machine, too
 SECRET = "hidden-in-the-assignment"
 CONFIG = """
@@ -34,7 +36,7 @@ node = "%s"
 [plugins.twin]
 [services.twin]
 resources = { place = 1 }
-watchdog = 4.0
+watchdog = %g
 env = { TWIN_FILE = "%s" }
 secrets = ["TWIN_TOKEN"]
 intensity = 100
@@ -83,6 +85,36 @@ class Site:
         for (_, last, former), (first, _, later) in itertools.pairwise(spans):
             assert last < first, f"{former} and {later} have run beside each other"
 
+    async def assert_same(self, pid: int, cut_s: float = 0.0) -> None:
+        """Fail, with what has happened, if a worker answers that has another pid.
+
+        Args:
+            pid: The pid.
+            cut_s: How long a partition was.
+        """
+        now = await self.answers()
+        if now != pid:
+            deaths = self.host.run("deaths", json=True).data["deaths"]
+            lines = [
+                f"twin has the pid {now}, not {pid}; the partition lasted {cut_s:.1f} s",
+                *(str(one) for one in [*deaths, *self.host.events()[-40:]]),
+                *(node.output for node in self.nodes),
+            ]
+            pytest.fail("\n".join(lines))
+
+    def cut(self, node: NodeMachine, until_true: Callable[[], object]) -> float:
+        """Cut a node off until something holds; return for how many seconds.
+
+        A machine that is so busy that this takes as long as a lease shows nothing.
+        """
+        began = time.monotonic()
+        node.cut()
+        until(until_true)
+        node.cut(False)
+        length = time.monotonic() - began
+        assert length < LEASE_S - 2.0, f"the partition has lasted {length:.1f} s"
+        return length
+
     def row(self) -> dict[str, Any]:
         """Return the service's row."""
         return self.host.status("twin")
@@ -94,7 +126,7 @@ def _site(names: list[str], lease: float = LEASE_S) -> Iterator[Site]:
         witness.touch()
         env = {"TWIN_TOKEN": SECRET}
         tables = "\n".join(f"[engine.nodes.{name}]\nresources = {{ place = 1 }}" for name in names)
-        config = CONFIG % (lease, lease, tables, names[0], witness)
+        config = CONFIG % (lease, lease, tables, names[0], WATCHDOG_S, witness)
         with (
             hosting(config, ["echo", "steady", "twin"], env=env, up=False, forked=False) as host,
             machines(host, names) as nodes,
@@ -157,8 +189,7 @@ async def test_a_killed_node_process_finds_its_workers(site: Site) -> None:
     box.start()
     until(lambda: box.output.count("in contact") > 1, what="the next one has contact")
 
-    now = await site.answers()
-    assert now == pid, site.host.events()[-40:]
+    await site.assert_same(pid)
     await site.host.call("twin", "echo", 14)
     until(lambda: "twin got 14" in site.host.log("twin"))
     assert site.host.log("twin").count("twin got 13") == 1
@@ -171,8 +202,7 @@ async def test_workers_outlive_their_launcher(site: Site) -> None:
     launcher = int(box.run("ps", "-o", "ppid=", "-p", str(pid)))
     box.kill(launcher)
     until(lambda: site.host.events("node.launcher_lost"))
-    now = await site.answers()
-    assert now == pid, site.host.events()[-40:]
+    await site.assert_same(pid)
 
     box.kill(pid)
     assert await site.answers() != pid
@@ -189,8 +219,7 @@ async def test_workers_outlive_their_supervisor(site: Site, way: str) -> None:
     else:
         assert site.host.run("upgrade").code == 0
 
-    now = await site.answers()
-    assert now == pid, site.host.events()[-40:]
+    await site.assert_same(pid)
     after = site.row()
     same = ("pid", "generation", "restarts")
     assert [after[key] for key in same] == [before[key] for key in same]
@@ -200,12 +229,32 @@ async def test_a_short_partition_ends_nothing(site: Site) -> None:
     """A call that is made meanwhile is answered after it."""
     (box,) = site.nodes
     pid, before = await site.answers(), len(site.host.events("node.lost"))
-    box.cut()
-    until(lambda: len(site.host.events("node.lost")) > before, what="there is no contact")
-    box.cut(False)
+    length = site.cut(box, lambda: len(site.host.events("node.lost")) > before)
+    await site.assert_same(pid, length)
 
-    now = await site.answers()
-    assert now == pid, site.host.events()[-40:]
+
+async def test_a_partition_after_an_adoption_ends_nothing(site: Site) -> None:
+    """The next supervisor has received no beat of the worker yet; its watchdog is over."""
+    (box,) = site.nodes
+    pid, before = await site.answers(), len(site.host.events("node.joined"))
+    site.host.end(signal.SIGKILL)
+    site.host.start()
+    until(lambda: len(site.host.events("node.joined")) > before, what="the node has contact")
+    await site.assert_same(pid)
+    at = time.monotonic() + WATCHDOG_S + 1.0
+    length = site.cut(box, lambda: time.monotonic() > at)
+    await site.assert_same(pid, length)
+
+
+async def test_a_worker_that_hangs_is_ended(site: Site) -> None:
+    """Its machine reports that its loop does not turn."""
+    (box,) = site.nodes
+    pid = await site.answers()
+    box.kill(pid, signal.SIGSTOP)
+    assert await site.answers() != pid
+    death = site.host.run("deaths", json=True).data["deaths"][0]
+    report = str(site.host.run("death", death["id"], json=True).data)
+    assert f"silent for {WATCHDOG_S:g} s" in report
 
 
 async def test_secrets_are_in_the_worker_alone(site: Site) -> None:

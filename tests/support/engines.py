@@ -7,6 +7,7 @@ from math import inf
 
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.silence import Contact
 from garrison.supervisor.lifecycle.start_slots import StartWork
 from garrison.supervisor.processes.engine import (
     NO_LIMITS,
@@ -90,9 +91,9 @@ class DelayedEngine:
         """Return whether anything of a worker is left."""
         return self._inner.has(key)
 
-    def heard_at(self, key: Key) -> float:
-        """Return when the machine of a worker was heard of last."""
-        return self._inner.heard_at(key)
+    def contact(self, key: Key) -> Contact | None:
+        """Return what is known of a worker on another machine."""
+        return self._inner.contact(key)
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run."""

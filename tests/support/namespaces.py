@@ -26,7 +26,7 @@ def may_make_machines() -> str:
     """Return why this process cannot make machines; empty: it can."""
     if os.geteuid() != 0:
         return "needs root"
-    for tool in ("ip", "unshare", "nsenter"):
+    for tool in ("ip", "bridge", "unshare", "nsenter"):
         if shutil.which(tool) is None:
             return f"needs {tool}"
     link = ("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
@@ -74,6 +74,14 @@ class Network:
         self.run("ip", "link", "set", link, "master", BRIDGE)
         self.run("ip", "link", "set", link, "up")
         return link, address
+
+    def set_forwarding(self, link: str, forwards: bool) -> None:
+        """Have the bridge pass the packets of a link, or drop them.
+
+        A link that is down would be noticed at both ends: there, TCP does not double its pauses.
+        """
+        state = "3" if forwards else "0"  # include/uapi/linux/if_bridge.h: forwarding, disabled
+        self.run("bridge", "link", "set", "dev", link, "state", state)
 
     def close(self) -> None:
         """End it."""
@@ -139,7 +147,7 @@ class Machine:
 
     def cut(self, is_cut: bool = True) -> None:
         """Cut its connection, or restore it: no packet passes, and none of its ends learns it."""
-        self._network.run("ip", "link", "set", self._link, "down" if is_cut else "up")
+        self._network.set_forwarding(self._link, not is_cut)
 
     def lose(self) -> None:
         """Lose it: nothing is heard of it any more, and all on it has ended."""

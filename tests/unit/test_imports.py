@@ -180,6 +180,7 @@ PURE = [
     "supervisor/lifecycle/policy.py",
     "supervisor/lifecycle/reloading.py",
     "supervisor/lifecycle/services.py",
+    "supervisor/lifecycle/silence.py",
     "supervisor/lifecycle/start_slots.py",
     "supervisor/lifecycle/trials.py",
     "supervisor/bus/direct.py",

@@ -408,6 +408,7 @@ class Worker:
 
     def _beat(self) -> None:
         session = self._session
+        self._recorder.note_turn()
         self._send_beat()
         self._unanswered += not session.boot
         if not session.boot and is_hello_due(self._unanswered):

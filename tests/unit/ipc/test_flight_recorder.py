@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -286,3 +287,16 @@ def test_what_was_written_survives_a_kill(path: Path) -> None:
         os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     assert [one.call for one in read(path).noted] == [1]
+
+
+def test_another_process_reads_when_the_loop_turned(made: Recorder, path: Path) -> None:
+    """It is not known before the loop has turned, or without the file."""
+    assert flight_recorder.read_turn(path) is None
+    before = time.monotonic()
+    made.note_turn()
+    turned = flight_recorder.read_turn(path)
+    assert turned is not None
+    assert before <= turned <= time.monotonic()
+    made.received(CALLER, called(1))
+    assert flight_recorder.read_turn(path) == turned
+    assert flight_recorder.read_turn(path.with_name("none")) is None

@@ -9,6 +9,7 @@ from garrison.supervisor.processes.node_lease import (
     GRACE_S,
     HURRY_S,
     PAUSE_RENEWALS,
+    RENEW_MOST_S,
     SENT_MOST,
     NodeContact,
     NodeLease,
@@ -108,11 +109,13 @@ def test_the_node_is_always_first() -> None:
 
 
 def test_a_node_hurries_while_answers_are_missing() -> None:
-    """A partition that is nearly as long as the lease leaves it little time."""
-    lease = 20.0
-    each = interval(lease)
-    assert next_request(lease, each) == each
-    assert next_request(lease, PAUSE_RENEWALS * each) == HURRY_S
+    """A partition that is nearly as long as the lease leaves it little time.
+
+    So does the time since the last request before it, which is short with a long lease, too.
+    """
+    assert next_request(20.0, 1.0) == RENEW_MOST_S
+    assert next_request(2.0, 0.5) == interval(2.0)
+    assert next_request(20.0, PAUSE_RENEWALS * RENEW_MOST_S) == HURRY_S
     assert next_request(0.5, 0.4) == interval(0.5)  # which is shorter
 
 
@@ -137,9 +140,15 @@ def test_silence_after_a_partition_is_no_worker_s_own() -> None:
     for now in (10.0, 14.0, 18.0):
         contact.renew(now)
         assert contact.sure_at(now) == now
+    assert not contact.is_held_up(24.0)
+    assert contact.is_held_up(24.1)  # no request came for one and a half intervals
     contact.renew(31.0)  # 13 s without contact
     contact.renew(35.0)
+    assert contact.is_held_up(43.9)
     assert contact.sure_at(43.9) == 18.0
     contact.renew(43.0)  # a second, shorter pause
     assert contact.sure_at(50.9) == 18.0
     assert contact.sure_at(51.0) == 43.0
+    contact.renew(47.0)
+    contact.renew(51.0)
+    assert not contact.is_held_up(51.0)

@@ -38,7 +38,7 @@ UP: list[node_protocol.Upward] = [
     node_protocol.Received(),
     node_protocol.Inventory((KnownWorker(KEY, "a", HANDLE),), frozenset({b"x"})),
     node_protocol.Sample(
-        (node_protocol.WorkerSample(KEY, Measured(1, 2.0, Used(3.0, 4, 5), 6.0)),),
+        (node_protocol.WorkerSample(KEY, Measured(1, 2.0, Used(3.0, 4, 5), 6.0), 0.5),),
         node_protocol.Machine(2, 0.5, 8, 4, ("mailbox",)),
         (HANDLE,),
     ),

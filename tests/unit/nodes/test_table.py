@@ -128,3 +128,11 @@ def test_a_new_session_keeps_what_was_not_received() -> None:
     state.begin(third)
 
     assert third.carried == [b"one", b"two"]
+
+
+def test_the_latest_report_says_for_how_long_a_loop_has_not_turned() -> None:
+    """With the time at which it arrived; another node's process may not know it."""
+    state = node(A)
+    for loop_s, now in ((3.0, 7.0), (None, 9.0)):
+        state.take_sample(Sample((WorkerSample(A, Measured(), loop_s),), Machine()), now)
+        assert (state.workers[A].loop_s, state.workers[A].loop_at) == (loop_s, now)

@@ -1,0 +1,46 @@
+"""Whether a worker on another machine is silent itself, or its messages are held up. Pure.
+
+A connection that a partition has interrupted may stay silent for as long again after it: TCP
+doubles the time to its next attempt (RFC 6298, 5.5). So the silence of a worker says little about
+its loop. The report of its machine says more: when the loop turned last, as was read there. Times
+are monotonic seconds of the supervisor.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What is known of a worker on another machine.
+
+    Attributes:
+        sure_at: When its machine was heard of last. After a partition, when it was before that,
+            until the worker's own connection had the time to come back.
+        held_up: Whether its messages may be held up now.
+        loop_s: For how long its loop had not turned, by the last report of its machine; None: that
+            does not know it.
+        reported_at: When that report arrived.
+    """
+
+    sure_at: float
+    held_up: bool
+    loop_s: float | None = None
+    reported_at: float = -inf
+
+
+def is_own(contact: Contact, heard_at: float, watchdog: float) -> bool:
+    """Return whether a worker that runs is silent because its loop does not turn.
+
+    Args:
+        contact: What is known of it.
+        heard_at: When it was heard of last.
+        watchdog: Its watchdog, which is over.
+    """
+    if contact.reported_at <= heard_at:  # that was before the silence
+        return False
+    if contact.loop_s is not None:
+        return contact.loop_s >= watchdog
+    # Beats come four times within a watchdog. So a machine that was heard of half a watchdog after
+    # the last one has none under way.
+    return contact.sure_at >= heard_at + watchdog / 2
