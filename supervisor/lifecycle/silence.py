@@ -6,12 +6,11 @@ its loop. The report of its machine says more: when the loop turned last, as was
 are monotonic seconds of the supervisor.
 """
 
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(NamedTuple):
     """What is known of a worker on another machine.
 
     Attributes:
