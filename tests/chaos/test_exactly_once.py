@@ -198,7 +198,6 @@ def kill_each(one: Trial, victims: list[tuple[str, ...]], times: int) -> None:
         assert one.faults() == {}, killed
 
 
-@pytest.mark.soak
 @pytest.mark.external
 def test_each_victim_is_killed_ten_times_with_lookup_and_a_database() -> None:
     """Also two pairs."""

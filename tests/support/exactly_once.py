@@ -153,7 +153,8 @@ class Trial:
 
     def until_answered(self) -> Counts:
         """Wait for the whole answer to each question."""
-        return self.platform.until_answered()
+        with self.host.shown():
+            return self.platform.until_answered()
 
     def until_idle(self) -> None:
         """Wait until every message is acknowledged: nothing more is said after that."""
@@ -162,7 +163,8 @@ class Trial:
             listed = asyncio.run(self.host.call("mailbox", "ls"))
             return sum(row["waiting"] for row in listed["receivers"])
 
-        until(lambda: not waiting(), what="the mailbox is empty")
+        with self.host.shown():
+            until(lambda: not waiting(), what="the mailbox is empty")
 
     # --- what came of it --------------------------------------------------------------------
 
