@@ -337,6 +337,7 @@ class ServiceManager:
                 for problem in unsupported:
                     self._use.log_unsupported(service, problem)
                 self._use.touch()
+                self._check_ready(service)
             case engine.NotForked(_, reason, unusable):
                 reason = reason if unusable else f"it could not be forked: {reason}"
                 self._not_started(service, reason, permanent=False)
@@ -486,7 +487,11 @@ class ServiceManager:
         self._check_ready(service)
 
     def _check_ready(self, service: Service) -> None:
-        """Apply READY once `start` returned and the bus connection was seen: a call needs both."""
+        """Apply READY once `start` returned and the bus connection was seen: a call needs both.
+
+        On a busy machine the worker may be faster than what started it reports: what runs has a
+        pid.
+        """
         current = service.current
-        if current.ready and current.connected and not current.ended:
+        if current.ready and current.connected and current.pid and not current.ended:
             self.apply(service, Event.READY)
