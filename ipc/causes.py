@@ -233,6 +233,8 @@ class Explanation:
         if alike > 1:
             most = "the last " if alike < (row.get("restarts") or 0) else ""
             text += f" ({most}{alike} times the same)"
+        if last.get("node"):
+            text += f" (on {last['node']})"
         evidence = self._evidence.get(report, Evidence())
         details = [*evidence.calls, *evidence.where, *evidence.log]
         advice, command = "", f"death {report}"
@@ -240,7 +242,7 @@ class Explanation:
             limit = last.get("kind") == "limit"
             advice = "raise that limit, or find what grows" if limit else "correct that"
             command = f"restart {name}"
-        elif not text.startswith("it "):
+        elif last.get("kind") == "start" or not text.startswith("it "):
             text = f"its last death: {text}"
         return [Cause(name, "death", text, self._age(last["at"]), details, report, advice, command)]
 

@@ -202,4 +202,5 @@ def _summary(report: CrashReport) -> dict[str, Any]:
         "at": report.at,
         "cause": report.cause,
         "kind": report.kind,
+        "node": report.node,
     }

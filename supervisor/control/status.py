@@ -167,7 +167,7 @@ class StatusReport:
             "tree": _tree(measured.tree),
             "in_flight": current.in_flight,
             "facts": current.facts,
-            "warnings": list(current.warnings),
+            "warnings": [*self._contact_warnings(current.handle.node), *current.warnings],
             "threads": current.threads,
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
@@ -180,6 +180,11 @@ class StatusReport:
             **_pause(service.paused),
         }
         return row | self._detail(service) if detail else row
+
+    def _contact_warnings(self, node: str) -> list[str]:
+        """Return that the node of a process has no contact, if so."""
+        lost = [one for one in self._places.nodes() if one["name"] == node and not one["up"]]
+        return [f"node {node} {one['problem']}: calls to it wait" for one in lost] if node else []
 
     def _reason(self, service: Service) -> str:
         """Return why a service does not run, in words."""

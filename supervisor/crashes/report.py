@@ -95,6 +95,7 @@ class CrashSummary(msgspec.Struct):
     generation: int = 0
     pid: int = 0
     format: int = FORMAT
+    node: str = ""  # where it ran; empty: on the supervisor's machine
 
 
 class CrashReport(CrashSummary, kw_only=True):
@@ -251,6 +252,7 @@ def build_report(end: ExitContext, evidence: Evidence, redact: Redact) -> CrashR
         uptime_s=end.at - end.began if end.began is not None else None,
         generation=end.before.generation,
         pid=current.pid,
+        node=current.handle.node,
         service_type=spec.service_type,
         plugin=spec.plugin,
         state=_state_before(end.before, current.ready),

@@ -229,8 +229,15 @@ async def test_a_short_partition_ends_nothing(site: Site) -> None:
     """A call that is made meanwhile is answered after it."""
     (box,) = site.nodes
     pid, before = await site.answers(), len(site.host.events("node.lost"))
-    length = site.cut(box, lambda: len(site.host.events("node.lost")) > before)
+    warned = "node box has no contact: calls to it wait"
+
+    def is_lost() -> bool:
+        lost = len(site.host.events("node.lost")) > before
+        return lost and warned in site.row()["warnings"]
+
+    length = site.cut(box, is_lost)
     await site.assert_same(pid, length)
+    until(lambda: warned not in site.row()["warnings"], what="it has contact again")
 
 
 async def test_a_partition_after_an_adoption_ends_nothing(site: Site) -> None:

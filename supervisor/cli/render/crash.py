@@ -86,9 +86,11 @@ def _facts(report: CrashReport) -> list[tuple[str, str | None]]:
     crashes = f"crash {policy.crashes} within {policy.period:g} s, {policy.intensity} are allowed"
     up = f" after {_long(report.uptime_s)}" if report.uptime_s is not None else ""
     beat = f"{report.beat_age_s:.1f} s before" if report.beat_age_s is not None else None
+    process = f"{report.pid or 'none'} (generation {report.generation}) {report.exit}{up}"
     return [
         ("cause", report.cause),
-        ("process", f"{report.pid or 'none'} (generation {report.generation}) {report.exit}{up}"),
+        ("process", process),
+        ("node", report.node or None),
         ("it was", report.state),
         ("then", policy.next + (f" ({crashes})" if policy.crashes and policy.intensity else "")),
         ("restarts", str(policy.restarts) if policy.restarts else None),

@@ -201,3 +201,11 @@ def test_a_text_is_folded_between_words(text: str, width: int, lines: list[str])
 def test_a_text_is_cut_with_an_ellipsis(text: str, width: int, shown_as: str) -> None:
     """What is cut has at most the width; wide characters count twice."""
     assert cut(text, width) == shown_as
+
+
+def test_a_crash_report_names_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path or a pid in it is one of that machine; the supervisor's own machine is not named."""
+    lines = shown(capsys, *crash.full_report(report("bot", node="box")))
+    assert any(line.split() == ["node", "box"] for line in lines)
+    lines = shown(capsys, *crash.full_report(report("bot")))
+    assert not any(line.split()[:1] == ["node"] for line in lines)

@@ -115,6 +115,14 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ],
         ["death bot-3"],
     ),
+    "a start on a node that failed before": (
+        row(deaths=[death(3, "it did not start: no plugin", kind="start", node="box")]),
+        [
+            "bot runs, for 10 min",
+            "  its last death: it did not start: no plugin (on box) (bot-3, 60 s ago)",
+        ],
+        ["death bot-3"],
+    ),
     "a death long before": (
         row(deaths=[death(3) | {"at": "2026-05-05T07:59:00.000Z"}]),
         ["bot runs, for 10 min"],
