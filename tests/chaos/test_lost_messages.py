@@ -8,10 +8,11 @@ from tests.support.host import LONG_GRACE, ROOT, Host, Hosting
 from tests.support.waiting import until
 
 # While there is `gate`, a FIFO, its import waits there. `turned` is made once the loop has turned
-# for so long that the worker has introduced itself.
+# for so long that the worker has introduced itself. Until then no answer reaches it.
 HELD = """
 import asyncio
 from pathlib import Path
+from garrison.ipc.session import Session
 from garrison.workers import Plugin, Service
 
 TURNED_S = 0.3
@@ -24,7 +25,14 @@ class Held(Service):
 
 plugin = Plugin(name="held", services=[Held])
 folder = Path(__file__).parent
+handle = Session.handle
+
+def handle_later(session, message):
+    if (folder / "turned").exists():
+        handle(session, message)
+
 if (folder / "gate").exists():
+    Session.handle = handle_later
     (folder / "waits").touch()
     (folder / "gate").read_bytes()
     asyncio.get_running_loop().call_later(TURNED_S, (folder / "turned").touch)
