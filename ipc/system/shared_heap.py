@@ -20,6 +20,7 @@ Where anything is not as expected, nothing is moved, or nothing dropped. Sizes a
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import mmap
 import os
@@ -51,8 +52,8 @@ _MASKS = [
     for byte in range(256)
 ]
 
-
 REGION = 1 << 30
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 MAP_FIXED = 0x10  # asm-generic/mman-common.h
 FAILED = ctypes.c_void_p(-1).value  # what `mmap` returns
 SPECIAL = frozenset({CodeType, FunctionType, dict, tuple})  # have more that is of interest
@@ -292,14 +293,16 @@ def _runs(pools: list[int]) -> Iterator[_Run]:
 def _move(plan: _Plan) -> _Shared | None:
     """Move pools; return where they are, or None: nothing was moved."""
     size = sum(run.size for run in plan.runs)
-    file = os.memfd_create("objects", os.MFD_CLOEXEC)
+    file = os.memfd_create("objects", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         os.ftruncate(file, size)
-        view = _mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+        # Private, too: no process, whosever it is, can write to what others read.
+        view = _mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
         if view in {None, FAILED}:
             return None
         moved = _move_runs(plan.runs, file)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
         return _Shared(plan.runs[:moved], view, plan.marks)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

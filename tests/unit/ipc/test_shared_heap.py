@@ -115,6 +115,12 @@ TRACED = """
 sys.settrace(lambda *_: None)
 print(list(shared_heap.drop_copies()))
 """
+SEALED = """
+maps = [line.split() for line in open("/proc/self/maps") if "objects" in line]
+print(len(maps) > 1, {words[1][3] for words in maps})
+fds = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+print([one for one in fds if "objects" in one])
+"""
 UNSUPPORTED = """
 from garrison.ipc.system import shared_heap
 print(shared_heap.is_supported(), shared_heap.is_shared(), list(shared_heap.drop_copies()))
@@ -157,6 +163,12 @@ def test_what_was_written_stays() -> None:
 def test_no_thread_loses_what_it_writes_meanwhile() -> None:
     """Other threads change pages to and fro while these are compared and dropped."""
     assert printed(BEGIN + MEANWHILE) == "0 True True"
+
+
+@shares
+def test_no_process_can_write_to_what_others_read() -> None:
+    """A service under another user's id has the pages privately, and no descriptor of the file."""
+    assert printed(BEGIN + SEALED) == "True {'p'}\n[]"
 
 
 @shares

@@ -1,10 +1,11 @@
-"""What a template is to do follows from those that failed before it."""
+"""The launcher moves its objects before it forks a template that has new modules."""
 
 import os
 from typing import Any
 
 import pytest
 
+from garrison.ipc.system import shared_heap
 from garrison.supervisor.processes import cgroups, spares
 from garrison.supervisor.processes.protocol import Fork
 
@@ -12,11 +13,10 @@ from garrison.supervisor.processes.protocol import Fork
 class Ended:
     """A template that has ended before its first request."""
 
-    made: list[bool]  # whether each was to share pages
     pid = 1 << 22
 
-    def __init__(self, keep: set[int], prepare: Any, target: Any, share: bool) -> None:
-        self.made.append(share)
+    def __init__(self, keep: set[int], prepare: Any, target: Any) -> None:
+        """Do nothing."""
 
     def request(self, cgroup: Any, orders: Any) -> None:
         """Fail, as no process reads it."""
@@ -26,11 +26,12 @@ class Ended:
         """Do nothing."""
 
 
-def test_after_a_failure_pages_are_not_shared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template that moves no pages takes the place of one that ended: it may be why."""
-    monkeypatch.setattr(spares, "Template", Ended)
-    Ended.made = []
+def test_objects_are_moved_once_for_all_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a template that only takes the place of another one, whose start would wait."""
+    moved: list[bool] = []
     failed: list[str] = []
+    monkeypatch.setattr(spares, "Template", Ended)
+    monkeypatch.setattr(shared_heap, "share", lambda: moved.append(True))
     one = spares.Spares(
         cgroups.Cgroups(None),
         {},
@@ -42,5 +43,9 @@ def test_after_a_failure_pages_are_not_shared_again(monkeypatch: pytest.MonkeyPa
     )
     with open(os.devnull) as file:  # noqa: PTH123
         one.assign(Fork(b"key", "name", "/nonexistent"), file.fileno())
-    assert len(failed) == 1
-    assert Ended.made == [True, False]
+        assert (len(failed), len(moved)) == (1, 1), "a second template has failed, too"
+        one.assign(Fork(b"key", "name", "/nonexistent"), file.fileno())
+        assert (len(failed), len(moved)) == (2, 1)
+        one.close()  # for modules that are imported next
+        one.assign(Fork(b"key", "name", "/nonexistent"), file.fileno())
+    assert (len(failed), len(moved)) == (3, 2)
