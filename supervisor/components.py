@@ -30,6 +30,7 @@ from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.early_launcher import EarlyLauncher
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.preload import Preloader
@@ -118,9 +119,22 @@ class Components(msgspec.Struct, frozen=True):
 EngineFactory: TypeAlias = Callable[[HostSpec, Mapping[str, str], set[int]], Engine]
 
 
-def local_engine(host: HostSpec, environment: Mapping[str, str], others: set[int]) -> Engine:
-    """Return the engine that runs workers on this machine."""
-    return LocalEngine(host.run, host.logs, environment, host.orphan_grace, host.cgroups, others)
+def local_engine(
+    host: HostSpec,
+    environment: Mapping[str, str],
+    others: set[int],
+    early: EarlyLauncher | None = None,
+) -> Engine:
+    """Return the engine that runs workers on this machine.
+
+    Args:
+        host: The settings of the host.
+        environment: The environment of its workers.
+        others: Pids of children of this process that are not the engine's.
+        early: The first launcher, if it was started already.
+    """
+    grace, each_cgroup = host.orphan_grace, host.cgroups
+    return LocalEngine(host.run, host.logs, environment, grace, each_cgroup, others, early)
 
 
 def nodes_engine(

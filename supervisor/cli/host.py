@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -31,6 +32,12 @@ from .client import NO_LIMIT, EndingSupervisor, request
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, encode, envelope, options
 from .progress import OrderProgress, Progress
+
+if TYPE_CHECKING:
+    from garrison.supervisor.loop import Supervisor
+    from garrison.supervisor.processes.early_launcher import EarlyLauncher
+    from garrison.supervisor.state.handover import Handover
+    from garrison.supervisor.state.identity import ConfigIdentity
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
 POLL_S = 0.05
@@ -84,9 +91,7 @@ def up(
 def _run_foreground(
     invocation: Invocation, config: Config, events_only: bool, *, another: bool, watch: bool
 ) -> int:
-    from garrison.supervisor.logs.console import Console
-    from garrison.supervisor.logs.events import EventLog
-    from garrison.supervisor.loop import Supervisor
+    from garrison.supervisor.processes.early_launcher import start_early
     from garrison.supervisor.signals import blocked_at_start
     from garrison.supervisor.state.handover import take_handover
     from garrison.supervisor.state.identity import ConfigIdentity
@@ -106,23 +111,14 @@ def _run_foreground(
     if not handover.locks:
         _finish_update(host.state)
     _make_for_logs(host)
-    journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
-    journal.recall()
-    console = Console(
-        host.logs,
-        invocation.command(_next_verb(config)),
-        _encoder(invocation, host),
-        not events_only,
-    )
-    journal.listeners.append(console.on_event)
-    supervisor = Supervisor(config, os.environ, journal, identity, handover)
-    console.say(f"garrison {installed_version()}, home {host.home}, config {config.shown}")
-    console.start()
+    early = None if handover.locks else start_early(host, os.environ, config.plugins.values())
     try:
-        with _watching(invocation, config) if watch else contextlib.nullcontext():
-            supervisor.run()
+        supervisor, written = _supervise(
+            invocation, config, identity, handover, early, events_only=events_only, watch=watch
+        )
     finally:
-        written = console.close()
+        if early is not None:
+            early.drop()
     upgrade = supervisor.upgrade
     if upgrade.successor:
         flags = ["--events-only"] if events_only else []
@@ -132,6 +128,44 @@ def _run_foreground(
     if not written:  # nothing more can be printed, and the thread has the stream's lock
         os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+def _supervise(
+    invocation: Invocation,
+    config: Config,
+    identity: "ConfigIdentity",
+    handover: "Handover",
+    early: "EarlyLauncher | None",
+    *,
+    events_only: bool,
+    watch: bool,
+) -> tuple["Supervisor", bool]:
+    """Run the supervisor until its end; return it, and whether all output was written."""
+    from garrison.supervisor.components import local_engine
+    from garrison.supervisor.logs.console import Console
+    from garrison.supervisor.logs.events import EventLog
+    from garrison.supervisor.loop import Supervisor
+
+    host = config.host
+    journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
+    journal.recall()
+    console = Console(
+        host.logs,
+        invocation.command(_next_verb(config)),
+        _encoder(invocation, host),
+        not events_only,
+    )
+    journal.listeners.append(console.on_event)
+    engine = partial(local_engine, early=early)
+    supervisor = Supervisor(config, os.environ, journal, identity, handover, engine)
+    console.say(f"garrison {installed_version()}, home {host.home}, config {config.shown}")
+    console.start()
+    try:
+        with _watching(invocation, config) if watch else contextlib.nullcontext():
+            supervisor.run()
+    finally:
+        written = console.close()
+    return supervisor, written
 
 
 def _finish_update(state: Path) -> None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 from typing import assert_never
@@ -29,6 +30,7 @@ from .fork import ForkedWorker, open_descriptors
 from .launcher_socket import LauncherSocket
 from .loaded import LoadedModules
 from .protocol import (
+    EARLY,
     TREE_WAIT,
     CheckFresh,
     Command,
@@ -61,6 +63,7 @@ class Launcher:
         path: str,
         orphan_grace: float,
         worker_cgroups: cgroups.Cgroups,
+        loaded: LoadedModules,
     ) -> None:
         self._link = SupervisorLink(connection)
         self._orphan_grace = orphan_grace
@@ -86,7 +89,7 @@ class Launcher:
         self._retired = False
         self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
         self._termed = False
-        self._loaded = LoadedModules()
+        self._loaded = loaded
         self._reaped = 0
         self._socket = LauncherSocket(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,6 +98,11 @@ class Launcher:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # its supervisor may have blocked some
         self._own_fds = {self._wake, self._wake_write}
 
+    @property
+    def has_supervisor(self) -> bool:
+        """Return whether the supervisor is there, as of now."""
+        return self._link.has_peer()
+
     def run(self) -> None:
         """Serve until nothing is left to serve."""
         try:
@@ -102,6 +110,10 @@ class Launcher:
                 self._turn()
         finally:
             self._spares.close()
+        self.close()
+
+    def close(self) -> None:
+        """Remove what this process has made."""
         self._cgroups.close()
         self._socket.unlink()
 
@@ -359,15 +371,10 @@ class Launcher:
 
     # --- imported code ----------------------------------------------------------------------
 
-    def warm_up(self) -> None:
-        """Import what every worker needs."""
-        from garrison.workers.process import main
-
-        main.warm_up()
-        self._loaded.freeze()
-        self._note_library_fds()
-
     def _preload(self, modules: tuple[str, ...]) -> None:
+        if self._loaded.has_all(modules):  # and so has the template
+            self._report(self._loaded.preload(modules))
+            return
         self._spares.close()
         preloaded = self._loaded.preload(modules)
         from garrison.workers.process import main
@@ -376,11 +383,12 @@ class Launcher:
         self._loaded.freeze()
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.catch(_report_signal, signals.handled())  # an import may have run an event loop
-        self._note_library_fds()
+        self.note_library_fds()
         self._spares.resume()
         self._report(preloaded)
 
-    def _note_library_fds(self) -> None:
+    def note_library_fds(self) -> None:
+        """Note what imports have left open; workers keep that."""
         own = self._own_fds | {self._socket.fileno()}
         own |= {self._link.fileno()} if self._link.connected else set()
         self._spares.keep = set(open_descriptors()) - own
@@ -403,22 +411,51 @@ def _report_signal(number: int, _: object) -> None:
 def main() -> None:
     """Run the launcher.
 
-    Arguments: the connection's descriptor, the socket path, the orphan grace in seconds, and
-    `cgroups` or `no-cgroups`.
+    Arguments: the connection's descriptor, the socket path, the orphan grace in seconds, `cgroups`
+    or `no-cgroups`, and of an early one, `early=` with the plugins that it imports.
     """
-    fd, path, grace, wanted = sys.argv[1:5]
+    fd, path, grace, wanted, *more = sys.argv[1:]
     gc.disable()
     malloc.keep_freed_memory()
     log_stream.install(log_stream.standard())
     if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
         log_stream.follow(log)
     process_tree.become_subreaper()
+    connection, loaded = socket.socket(fileno=int(fd)), LoadedModules()
+    early = next((word.removeprefix(EARLY) for word in more if word.startswith(EARLY)), None)
+    if early is not None:
+        _warm_up(loaded, early.split(","))
+        _wait_for_command(connection)
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:
         print(f"launcher: no cgroup for each worker: {groups.problem}", file=sys.stderr, flush=True)
-    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace), groups)
-    launcher.warm_up()
+    launcher = Launcher(connection, path, float(grace), groups, loaded)
+    if early is None:
+        _warm_up(loaded)
+    elif not launcher.has_supervisor:
+        # It ended before the socket was at its path. The next supervisor may not have found it
+        # there, so nothing may be forked.
+        launcher.close()
+        return
+    launcher.note_library_fds()
     launcher.run()
+
+
+def _warm_up(loaded: LoadedModules, bundled: Iterable[str] = ()) -> None:
+    """Import what every worker needs, and these bundled plugins."""
+    from garrison.workers.process import main
+
+    main.warm_up()
+    if bundled:
+        main.import_bundled(bundled)
+    loaded.freeze()
+
+
+def _wait_for_command(connection: socket.socket) -> None:
+    """Wait until the supervisor has the home's lock, and sends a command; or until it ends."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.poll()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from garrison.ipc.system import log_stream, process_tree
 
 from .engine import Key
 from .launcher_socket import is_listening, peer_of
-from .protocol import FRAME_BYTES, Command, Fork, encode
+from .protocol import EARLY, FRAME_BYTES, Command, Fork, encode
 
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 FORMER_LAUNCHER = "garrison.supervisor.launcher"  # that module up to 0.1.0; still adopted
@@ -150,6 +150,7 @@ def start(
     orphan_grace: float,
     each_cgroup: bool,
     under: UnderPython = OWN_PYTHON,
+    early: Sequence[str] | None = None,
 ) -> LauncherProcess:
     """Start a launcher.
 
@@ -160,10 +161,13 @@ def start(
         orphan_grace: Seconds that it outlives this process.
         each_cgroup: Whether to make a cgroup for each worker, where possible.
         under: The interpreter that it runs under.
+        early: The supervisor may not have the home yet, so it waits for a command before it is at
+            its path; it imports these plugins meanwhile, where they are bundled.
     """
     check_length(str(path))
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    if early is None:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     output, _ = log_stream.log_or_nothing(str(log))  # it starts on a full disk, too
     try:
@@ -178,6 +182,7 @@ def start(
                 str(orphan_grace),
                 "cgroups" if each_cgroup else "no-cgroups",
                 *under.words,
+                *([EARLY + ",".join(early)] if early is not None else []),
             ],
             env=environment,
             pass_fds=(theirs.fileno(),),
@@ -195,6 +200,11 @@ def start(
     launcher.under = under
     launcher.boot_until = time.monotonic() + BOOT_WAIT
     return launcher
+
+
+def socket_path(run: Path, number: int) -> Path:
+    """Return the path of a launcher's socket."""
+    return run / f"launcher-{number}.sock"
 
 
 def remove_stale(path: Path) -> None:

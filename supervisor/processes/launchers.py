@@ -10,6 +10,7 @@ from garrison.ipc.errors import GarrisonError
 from garrison.supervisor.config.environment import base_environment
 
 from . import launcher_process
+from .early_launcher import EarlyLauncher
 from .inquiry import stamp_of
 from .launcher_process import LEAVE_WAIT, OWN_PYTHON, LauncherProcess, UnderPython
 from .protocol import CheckFresh, LeaveCommand, Preload
@@ -26,6 +27,7 @@ class LauncherSet:
         environment: Their environment, which workers inherit.
         orphan_grace: Seconds that they outlive this process.
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
+        early: The first launcher, if it was started already.
 
     Attributes:
         modules: What each new launcher preloads, those under other interpreters aside.
@@ -39,7 +41,9 @@ class LauncherSet:
         environment: Mapping[str, str],
         orphan_grace: float,
         each_cgroup: bool,
+        early: EarlyLauncher | None = None,
     ) -> None:
+        self._early = early
         self._run, self._logs, self._environment = run, logs, dict(environment)
         self._orphan_grace, self._each_cgroup = orphan_grace, each_cgroup
         self._launchers: list[LauncherProcess] = []
@@ -125,15 +129,17 @@ class LauncherSet:
 
     def _start(self, under: UnderPython = OWN_PYTHON) -> LauncherProcess:
         self.last_number += 1
-        environment = base_environment(self._environment, foreign=bool(under.path))
-        launcher = launcher_process.start(
-            self._run / f"launcher-{self.last_number}.sock",
-            self._logs / "launcher.log",
-            environment,
-            self._orphan_grace,
-            self._each_cgroup,
-            under,
-        )
+        path = launcher_process.socket_path(self._run, self.last_number)
+        launcher = self._early.take(path) if self._early is not None and not under.path else None
+        if launcher is None:
+            launcher = launcher_process.start(
+                path,
+                self._logs / "launcher.log",
+                base_environment(self._environment, foreign=bool(under.path)),
+                self._orphan_grace,
+                self._each_cgroup,
+                under,
+            )
         self._launchers.append(launcher)
         if self.modules and not under.path:
             _import(launcher, self.modules)
@@ -182,6 +188,7 @@ class LauncherSet:
 
     def add(self, launcher: LauncherProcess, modules: tuple[str, ...]) -> None:
         """Add a former supervisor's launcher, with the modules that it has preloaded."""
+        self._drop_early()
         self._launchers.append(launcher)
         if not launcher.retired and not launcher.under.path:
             self.modules = modules
@@ -203,8 +210,13 @@ class LauncherSet:
             with contextlib.suppress(OSError, GarrisonError):  # the next fork tries it again
                 self.start_under(launcher.under)
 
+    def _drop_early(self) -> None:
+        if self._early is not None:
+            self._early.drop()
+
     def close(self) -> None:
         """Disconnect from all; they continue to run, for a next supervisor."""
+        self._drop_early()
         for launcher in self._launchers:
             launcher.disconnect()
         self._launchers.clear()
@@ -216,6 +228,7 @@ class LauncherSet:
         must neither keep its launcher nor outlive it.
         """
         self._leaving = True
+        self._drop_early()
         for launcher in self._launchers:
             launcher.send(LeaveCommand(kill or bool(launcher.keys)))
 

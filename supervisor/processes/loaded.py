@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from .fork import open_descriptors
 from .protocol import PreloadedReport
@@ -53,6 +53,10 @@ class LoadedModules:
                 opened[module] = left
         self.freeze()
         return PreloadedReport(failed, tuple(threaded), time.monotonic() - began, opened)
+
+    def has_all(self, modules: Iterable[str]) -> bool:
+        """Return whether all of these are imported."""
+        return all(module in sys.modules for module in modules)
 
     def freeze(self) -> None:
         """Keep the pages of all modules shared with workers, and note their files."""

@@ -28,6 +28,7 @@ from garrison.supervisor.lifecycle.start_slots import StartWork
 from . import cgroups, engine, inherited, protocol, stacks
 from .command_usage import usage_below
 from .cpu import CpuMeter
+from .early_launcher import EarlyLauncher
 from .engine import NO_LIMITS, SELF, Happened, Inherited, Key, Measured
 from .former_workers import FormerWorkers
 from .inherited import InheritedTrees
@@ -56,6 +57,7 @@ class LocalEngine:
         orphan_grace: Seconds that launchers and workers outlive this process.
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
         others: Pids of children of this process that are not the engine's; it may change later.
+        early: The first launcher, if it was started already.
     """
 
     def __init__(
@@ -66,13 +68,16 @@ class LocalEngine:
         orphan_grace: float,
         each_cgroup: bool = True,
         others: set[int] | None = None,
+        early: EarlyLauncher | None = None,
     ) -> None:
         process_tree.become_subreaper()
         self._run, self._logs = run, logs
         self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
+        if early is not None:
+            self._others.discard(early.pid)
         self._strangers = set(self._others)  # no code of this process waits for these
-        self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
+        self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup, early)
         self._workers = WorkerTable()
         self._trees = InheritedTrees()
         self._happened: list[Happened] = []

@@ -14,6 +14,7 @@ from garrison.supervisor.config.spec import CgroupLimits
 
 VERSION = 1  # of this protocol
 FRAME_BYTES = 256 * 1024
+EARLY = "early="  # an argument of a launcher that is started before it is used: see there
 TREE_WAIT = 5.0  # seconds until processes that do not end are reported as left over
 # Identifies the code that workers run: another interpreter or installation has another one.
 CODE = f"{sys.executable} {process_tree.__file__}"

@@ -7,11 +7,12 @@ import asyncio
 import codecs
 import contextlib
 import faulthandler
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 
 import uvloop
@@ -40,6 +41,7 @@ NOT_RESET = {
     *(signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL),
     *(stack_signals.ALL_THREADS, stack_signals.ONE_THREAD),
 }
+BUNDLED = "garrison.workers.services."  # where the modules of bundled plugins are
 EXITS_MOST = 100  # tasks that wait for one that calls `sys.exit`
 
 
@@ -49,6 +51,28 @@ def warm_up() -> None:
     installed.loaded_version()
     describe(_Sample)
     codecs.lookup("ascii")  # imports its module
+
+
+def import_bundled(plugins: Iterable[str]) -> None:
+    """Import bundled plugins in the launcher, before they are read and preloaded.
+
+    What they preload of their own is imported as well, but for modules called `warm`, which import
+    libraries. Why one cannot be imported is reported by what reads it.
+
+    Args:
+        plugins: Their entry points; others are left alone.
+    """
+    values = {point.name: point.value for point in installed_plugins()}
+    for name in plugins:
+        module, _, attribute = values.get(name, "").partition(":")
+        if not module.startswith(BUNDLED):
+            continue
+        with contextlib.suppress(Exception):
+            plugin = getattr(importlib.import_module(module), attribute)
+            for own in plugin.preload:
+                if own.startswith(BUNDLED) and not own.endswith(".warm"):
+                    importlib.import_module(own)
+    warm_plugins()
 
 
 def warm_plugins() -> None:

@@ -126,5 +126,5 @@ def bundled() -> Script:
 
 
 plugin = Plugin(
-    name="eliza", services=[ElizaService], preload=["garrison.workers.services.eliza.warm"]
+    name="eliza", services=[ElizaService], preload=["garrison.workers.services.eliza.loaded"]
 )
