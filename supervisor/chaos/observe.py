@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.state.handover import HANDOVER
+from garrison.supervisor.processes.early_launcher import HANDOVER
 
 REMEMBERED = 50_000  # incarnations, the latest
 SESSION = "--events-only"  # a supervisor without a terminal shows no logs

@@ -1,7 +1,10 @@
 """The command line: `garrison VERB`. `app` finds the verbs; each is imported when it is used."""
 
+import os
 import signal
 import sys
+
+from garrison.supervisor.processes import early_launcher
 
 __all__ = ["main"]
 
@@ -18,7 +21,12 @@ def main() -> None:
     from .streams import Streams
 
     streams = Streams()  # before anything else is opened
-    from .app import run
+    early = early_launcher.begin_for(sys.argv[1:], os.environ)  # it imports meanwhile
+    try:
+        from .app import run
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    run(streams)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run(streams, early)
+    finally:
+        if early is not None:
+            early.drop()

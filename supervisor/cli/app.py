@@ -8,6 +8,7 @@ import sys
 import click
 
 from garrison.ipc.messages import encodable
+from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
@@ -175,15 +176,16 @@ def _tolerate_any_text() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
-def run(streams: Streams | None = None) -> None:
+def run(streams: Streams | None = None, early: EarlyLauncher | None = None) -> None:
     """Run a command line, and exit with its code.
 
     Args:
         streams: The standard streams; without them, output is written as it is by default.
+        early: A launcher for the host that the command line runs, if one was started.
     """
     # An error can occur before the options are parsed, and `--json` applies to it as well.
     invocation = Invocation(json="--json" in sys.argv[1:])
-    invocation.streams = streams
+    invocation.streams, invocation.early = streams, early
     _tolerate_any_text()
     try:
         _check_words(sys.argv[1:])

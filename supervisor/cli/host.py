@@ -91,7 +91,7 @@ def up(
 def _run_foreground(
     invocation: Invocation, config: Config, events_only: bool, *, another: bool, watch: bool
 ) -> int:
-    from garrison.supervisor.processes.early_launcher import start_early
+    from garrison.supervisor.processes import early_launcher
     from garrison.supervisor.signals import blocked_at_start
     from garrison.supervisor.state.handover import take_handover
     from garrison.supervisor.state.identity import ConfigIdentity
@@ -111,8 +111,10 @@ def _run_foreground(
     if not handover.locks:
         _finish_update(host.state)
     _make_for_logs(host)
-    early = None if handover.locks else start_early(host, os.environ, config.plugins.values())
+    early = invocation.early or (None if handover.locks else early_launcher.begin(os.environ))
     try:
+        if early is not None:
+            _configure_early(early, config)
         supervisor, written = _supervise(
             invocation, config, identity, handover, early, events_only=events_only, watch=watch
         )
@@ -128,6 +130,15 @@ def _run_foreground(
     if not written:  # nothing more can be printed, and the thread has the stream's lock
         os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+def _configure_early(early: "EarlyLauncher", config: Config) -> None:
+    """Send a launcher that was started early what it needs; end it if a former one may run."""
+    from garrison.supervisor.processes.launcher_process import configure_early
+
+    log = config.host.logs / "launcher.log"
+    if not configure_early(early, config.host, log, config.plugins.values()):
+        early.drop()
 
 
 def _supervise(

@@ -11,6 +11,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, RemoteError
 from garrison.ipc.messages import encodable
 from garrison.supervisor.config.named_home import home_override
+from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 from .errors import error_code, error_data, exit_code, sentence
 from .streams import Streams
@@ -41,6 +42,7 @@ class Invocation:
         self.shows_tracebacks = False  # of a method that raised in its service
         self.acts = False  # what it does counts, not its output
         self.streams: Streams | None = None
+        self.early: EarlyLauncher | None = None  # of the host that is started
 
     @property
     def named_config(self) -> tuple[Path, ...]:

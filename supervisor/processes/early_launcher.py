@@ -1,77 +1,154 @@
-"""A launcher that is started before its supervisor has imported what it needs itself.
+"""A launcher that is started before its supervisor is imported: both import at the same time.
 
-Both import at the same time. It serves nobody, and is not at its path, until the supervisor has the
-locks of the home and sends it a command; it ends if the supervisor ends before that.
+It serves nobody, and is not at its path, until the supervisor has the locks of the home and sends
+it a command. It ends if the supervisor ends before that. This module imports little: what comes
+before it makes every start later.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
 
-from garrison.ipc.errors import GarrisonError
-from garrison.ipc.system import process_tree
-from garrison.supervisor.config.environment import base_environment
-from garrison.supervisor.config.host_spec import HostSpec
-from garrison.supervisor.config.spec import PluginSpec
+from garrison.supervisor.config.passed_variables import is_passed_to_all
 
-from . import launcher_process
-from .launcher_process import LauncherProcess
-
-FIRST = 1  # the number of the first launcher of a home
-PLAIN = re.compile(r"[A-Za-z0-9_]{1,64}")  # an entry point that may be a bundled plugin's
-PLUGINS_MOST = 64
+LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
+EARLY = "early"  # the argument of such a launcher
+HANDOVER = "GARRISON_HANDOVER"  # a variable: the launchers of a supervisor before this one run
+NAME = "launcher-1.sock"  # of its socket: the first launcher's of a home
 
 
 class EarlyLauncher:
     """The launcher of a host whose supervisor is being imported.
 
     Args:
-        process: It, until it is taken.
+        pid: Its pid.
+        connection: To it.
+        environment: Its own; its workers inherit it.
+
+    Attributes:
+        path: Of its socket, once it is known.
     """
 
-    def __init__(self, process: LauncherProcess) -> None:
-        self._process: LauncherProcess | None = process
-        self.pid = process.pid
+    def __init__(self, pid: int, connection: socket.socket, environment: dict[str, str]) -> None:
+        self.pid, self.connection, self.environment = pid, connection, environment
+        self.pidfd = os.pidfd_open(pid)
+        self.path = ""
+        self._taken = False
 
-    def take(self, path: Path) -> LauncherProcess | None:
-        """Return it as the launcher with this socket; None if it is another's, or has ended."""
-        process = self._process
-        if process is None or process.path != str(path) or process_tree.ended(process.pidfd, 0):
+    def configure(self, path: str, settings: bytes, log: int) -> None:
+        """Send what it needs to know before it is used.
+
+        Args:
+            path: Of its socket.
+            settings: `EarlySettings`, encoded.
+            log: The descriptor of its log.
+        """
+        with contextlib.suppress(OSError):  # it has ended, which is noticed when it is taken
+            socket.send_fds(self.connection, [settings], [log])
+            self.path = path
+
+    def take(self, path: str, environment: Mapping[str, str]) -> bool:
+        """Return whether it is the launcher of this path and environment, and runs.
+
+        It belongs to the caller then.
+        """
+        fits = self.path == path and self.environment == environment
+        if self._taken or not fits or not _is_alive(self.pid):
             self.drop()
-            return None
-        self._process = None
-        return process
+            return False
+        self._taken = True
+        return True
 
     def drop(self) -> None:
         """End it, unless it was taken."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.reap()
-            self._process = None
+        if self._taken:
+            return
+        self._taken = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.connection.close()
 
 
-def start_early(
-    host: HostSpec, environ: Mapping[str, str], plugins: Iterable[PluginSpec]
-) -> EarlyLauncher | None:
-    """Start the first launcher of a host; return None if a former one may be running.
+def _is_alive(pid: int) -> bool:
+    """Return whether a child runs; one that has ended is left to be reaped."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def begin_for(words: list[str], environ: Mapping[str, str]) -> EarlyLauncher | None:
+    """Start a launcher for a command line that runs a host in its own process; else return None.
 
     Args:
-        host: The settings of the host; its folder of logs exists.
-        environ: The environment of the supervisor.
-        plugins: Those of the config: the bundled ones among them are imported.
+        words: The command line.
+        environ: Its environment.
     """
-    if any(host.run.glob("launcher-*.sock")):
-        return None
-    words = [one.use for one in plugins if one.python is None and PLAIN.fullmatch(one.use)]
+    if starts_host(words) and HANDOVER not in environ:
+        return begin(environ)
+    return None
+
+
+def starts_host(words: list[str]) -> bool:
+    """Return whether a command line runs a host in its own process: `up` in the foreground."""
+    verb = ""
+    left = iter(words)
+    for word in left:
+        if word in {"--home", "-c", "--config"}:
+            next(left, "")
+        elif not word.startswith("-"):
+            verb = word
+            break
+    other = {"--detach", "--check-takeover", "--prove", "--help", "-h"}
+    return verb == "up" and other.isdisjoint(words)
+
+
+def begin(environ: Mapping[str, str]) -> EarlyLauncher | None:
+    """Start a launcher; None where that is not possible: what is wrong is reported later.
+
+    Args:
+        environ: The environment of the supervisor, of which it is given what all services are.
+    """
+    environment = {name: value for name, value in environ.items() if is_passed_to_all(name)}
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        process = launcher_process.start(
-            launcher_process.socket_path(host.run, FIRST),
-            host.logs / "launcher.log",
-            base_environment(environ),
-            host.orphan_grace,
-            host.cgroups,
-            early=words[:PLUGINS_MOST],
+        number = theirs.fileno()
+        os.set_inheritable(number, True)
+        words = [sys.executable, "-P", "-m", LAUNCHER, str(number), NAME, EARLY]
+        pid = os.posix_spawn(
+            sys.executable,
+            words,
+            environment,
+            file_actions=_file_actions(number),
+            setsid=True,
+            setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
         )
-    except (OSError, GarrisonError):  # what is wrong is reported when one is needed
+    except (OSError, NotImplementedError):  # also where the C library cannot make a session
+        ours.close()
         return None
-    return EarlyLauncher(process)
+    finally:
+        theirs.close()
+    try:
+        return EarlyLauncher(pid, ours, environment)
+    except OSError:  # no descriptor is left for its pidfd
+        ours.close()
+        return None
+
+
+def _file_actions(connection: int) -> list[Any]:
+    """Return what it does with its descriptors: it has its connection alone, and no log yet."""
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    actions += [(os.POSIX_SPAWN_OPEN, out, os.devnull, os.O_WRONLY, 0) for out in (1, 2)]
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        number = int(name)
+        with contextlib.suppress(OSError):  # that of the listing itself
+            if number > 2 and number != connection and os.get_inheritable(number):
+                actions.append((os.POSIX_SPAWN_CLOSE, number))
+    return actions

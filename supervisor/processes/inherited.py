@@ -12,7 +12,8 @@ from garrison.ipc.system import process_tree
 
 from . import cgroups
 from .engine import Inherited, Key
-from .launcher_process import FORMER_LAUNCHER, LAUNCHER, LEAVE_WAIT
+from .early_launcher import LAUNCHER
+from .launcher_process import FORMER_LAUNCHER, LEAVE_WAIT
 from .protocol import TREE_WAIT
 from .worker_table import LocalWorker, WorkerTable
 

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 from typing import assert_never
@@ -26,14 +25,15 @@ from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor import signals
 
 from . import cgroups, protocol
+from .early_launcher import EARLY
 from .fork import ForkedWorker, open_descriptors
 from .launcher_socket import LauncherSocket
 from .loaded import LoadedModules
 from .protocol import (
-    EARLY,
     TREE_WAIT,
     CheckFresh,
     Command,
+    EarlySettings,
     EndedReport,
     Fork,
     ForkedReport,
@@ -411,51 +411,82 @@ def _report_signal(number: int, _: object) -> None:
 def main() -> None:
     """Run the launcher.
 
-    Arguments: the connection's descriptor, the socket path, the orphan grace in seconds, `cgroups`
-    or `no-cgroups`, and of an early one, `early=` with the plugins that it imports.
+    Arguments: the connection's descriptor, the socket path, the orphan grace in seconds, and
+    `cgroups` or `no-cgroups`. Of one that is started early: the descriptor, the name of the socket,
+    and `early`.
     """
-    fd, path, grace, wanted, *more = sys.argv[1:]
     gc.disable()
     malloc.keep_freed_memory()
-    log_stream.install(log_stream.standard())
-    if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
-        log_stream.follow(log)
-    process_tree.become_subreaper()
-    connection, loaded = socket.socket(fileno=int(fd)), LoadedModules()
-    early = next((word.removeprefix(EARLY) for word in more if word.startswith(EARLY)), None)
-    if early is not None:
-        _warm_up(loaded, early.split(","))
-        _wait_for_command(connection)
-    groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
-    if wanted == "cgroups" and groups.problem:
-        print(f"launcher: no cgroup for each worker: {groups.problem}", file=sys.stderr, flush=True)
-    launcher = Launcher(connection, path, float(grace), groups, loaded)
-    if early is None:
-        _warm_up(loaded)
-    elif not launcher.has_supervisor:
-        # It ended before the socket was at its path. The next supervisor may not have found it
-        # there, so nothing may be forked.
-        launcher.close()
-        return
-    launcher.note_library_fds()
-    launcher.run()
+    fd, path, grace = sys.argv[1:4]
+    connection = socket.socket(fileno=int(fd))
+    launcher = (
+        _begin_early(connection)
+        if grace == EARLY
+        else _begin(connection, EarlySettings(path, float(grace), sys.argv[4] == "cgroups"))
+    )
+    if launcher is not None:
+        launcher.note_library_fds()
+        launcher.run()
 
 
-def _warm_up(loaded: LoadedModules, bundled: Iterable[str] = ()) -> None:
-    """Import what every worker needs, and these bundled plugins."""
+def _begin(connection: socket.socket, settings: EarlySettings) -> Launcher:
+    """Return the launcher, at its path before it imports what workers need."""
+    _write_to_log()
+    loaded = LoadedModules()
+    launcher = _launcher(connection, settings, loaded)
+    _warm_up(loaded)
+    return launcher
+
+
+def _begin_early(connection: socket.socket) -> Launcher | None:
+    """Return the launcher once it has a command; None if its supervisor ended before that."""
     from garrison.workers.process import main
 
     main.warm_up()
-    if bundled:
-        main.import_bundled(bundled)
+    data, fds, _, _ = socket.recv_fds(connection, protocol.FRAME_BYTES, 1)
+    if not data or not fds:
+        return None
+    for out in (1, 2):
+        os.dup2(fds[0], out)
+    os.close(fds[0])
+    _write_to_log()
+    settings, loaded = protocol.decode_settings(data), LoadedModules()
+    main.import_bundled(settings.plugins)
     loaded.freeze()
-
-
-def _wait_for_command(connection: socket.socket) -> None:
-    """Wait until the supervisor has the home's lock, and sends a command; or until it ends."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    poll.poll()
+    poll.poll()  # until the supervisor has the home's lock and sends a command, or ends
+    launcher = _launcher(connection, settings, loaded)
+    if launcher.has_supervisor:
+        return launcher
+    # It ended before the socket was at its path: the next supervisor may not have found it there,
+    # so nothing may be forked.
+    launcher.close()
+    return None
+
+
+def _launcher(
+    connection: socket.socket, settings: EarlySettings, loaded: LoadedModules
+) -> Launcher:
+    process_tree.become_subreaper()
+    groups = cgroups.Cgroups(cgroups.own() if settings.cgroups else None)
+    if settings.cgroups and groups.problem:
+        print(f"launcher: no cgroup for each worker: {groups.problem}", file=sys.stderr, flush=True)
+    return Launcher(connection, settings.path, settings.orphan_grace, groups, loaded)
+
+
+def _write_to_log() -> None:
+    log_stream.install(log_stream.standard())
+    if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
+        log_stream.follow(log)
+
+
+def _warm_up(loaded: LoadedModules) -> None:
+    """Import what every worker needs."""
+    from garrison.workers.process import main
+
+    main.warm_up()
+    loaded.freeze()
 
 
 if __name__ == "__main__":

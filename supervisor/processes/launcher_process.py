@@ -2,27 +2,33 @@
 
 import contextlib
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from garrison.ipc.socket_paths import check_length
 from garrison.ipc.system import log_stream, process_tree
+from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.config.spec import PluginSpec
 
+from .early_launcher import LAUNCHER, NAME, EarlyLauncher
 from .engine import Key
 from .launcher_socket import is_listening, peer_of
-from .protocol import EARLY, FRAME_BYTES, Command, Fork, encode
+from .protocol import FRAME_BYTES, Command, EarlySettings, Fork, encode
 
-LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 FORMER_LAUNCHER = "garrison.supervisor.launcher"  # that module up to 0.1.0; still adopted
 LEAVE_WAIT = 5.0  # seconds for a launcher to end
 BOOT_WAIT = 30.0  # seconds for its first report: its interpreter starts late on a busy machine
+PLAIN = re.compile(r"[A-Za-z0-9_]{1,64}")  # an entry point that may be a bundled plugin's
+PLUGINS_MOST = 64  # that an early launcher imports
 PYTHON, STAMP = "python=", "stamp="  # its last arguments, of one under another interpreter
 
 
@@ -150,7 +156,6 @@ def start(
     orphan_grace: float,
     each_cgroup: bool,
     under: UnderPython = OWN_PYTHON,
-    early: Sequence[str] | None = None,
 ) -> LauncherProcess:
     """Start a launcher.
 
@@ -161,13 +166,10 @@ def start(
         orphan_grace: Seconds that it outlives this process.
         each_cgroup: Whether to make a cgroup for each worker, where possible.
         under: The interpreter that it runs under.
-        early: The supervisor may not have the home yet, so it waits for a command before it is at
-            its path; it imports these plugins meanwhile, where they are bundled.
     """
     check_length(str(path))
-    if early is None:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     output, _ = log_stream.log_or_nothing(str(log))  # it starts on a full disk, too
     try:
@@ -182,7 +184,6 @@ def start(
                 str(orphan_grace),
                 "cgroups" if each_cgroup else "no-cgroups",
                 *under.words,
-                *([EARLY + ",".join(early)] if early is not None else []),
             ],
             env=environment,
             pass_fds=(theirs.fileno(),),
@@ -205,6 +206,48 @@ def start(
 def socket_path(run: Path, number: int) -> Path:
     """Return the path of a launcher's socket."""
     return run / f"launcher-{number}.sock"
+
+
+def configure_early(
+    early: EarlyLauncher, host: HostSpec, log: Path, plugins: Iterable[PluginSpec]
+) -> bool:
+    """Send a launcher that was started early what it needs; False if a former one may be running.
+
+    Args:
+        early: The launcher.
+        host: The settings of the host.
+        log: Where its output goes; the folder exists.
+        plugins: Those of the config: the bundled ones among them are imported.
+    """
+    if any(host.run.glob("launcher-*.sock")):
+        return False
+    words = [one.use for one in plugins if one.python is None and PLAIN.fullmatch(one.use)]
+    path = str(host.run / NAME)
+    settings = EarlySettings(path, host.orphan_grace, host.cgroups, tuple(words[:PLUGINS_MOST]))
+    output, _ = log_stream.log_or_nothing(str(log))
+    try:
+        early.configure(path, encode(settings), output)
+    finally:
+        os.close(output)
+    return True
+
+
+def take_early(
+    early: EarlyLauncher, path: Path, environment: Mapping[str, str]
+) -> LauncherProcess | None:
+    """Return a launcher that was started early, if it is this one, and runs."""
+    check_length(str(path))
+    if not early.take(str(path), environment):
+        return None
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):  # this process has set them since
+        with contextlib.suppress(OSError):
+            resource.prlimit(early.pid, limit, resource.getrlimit(limit))
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    early.connection.setblocking(False)
+    launcher = LauncherProcess(early.pid, early.pidfd, early.connection, str(path))
+    launcher.boot_until = time.monotonic() + BOOT_WAIT
+    return launcher
 
 
 def remove_stale(path: Path) -> None:

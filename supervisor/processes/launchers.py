@@ -130,12 +130,15 @@ class LauncherSet:
     def _start(self, under: UnderPython = OWN_PYTHON) -> LauncherProcess:
         self.last_number += 1
         path = launcher_process.socket_path(self._run, self.last_number)
-        launcher = self._early.take(path) if self._early is not None and not under.path else None
+        environment = base_environment(self._environment, foreign=bool(under.path))
+        launcher = None
+        if self._early is not None and not under.path:
+            launcher = launcher_process.take_early(self._early, path, environment)
         if launcher is None:
             launcher = launcher_process.start(
                 path,
                 self._logs / "launcher.log",
-                base_environment(self._environment, foreign=bool(under.path)),
+                environment,
                 self._orphan_grace,
                 self._each_cgroup,
                 under,

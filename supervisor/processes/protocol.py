@@ -14,10 +14,21 @@ from garrison.supervisor.config.spec import CgroupLimits
 
 VERSION = 1  # of this protocol
 FRAME_BYTES = 256 * 1024
-EARLY = "early="  # an argument of a launcher that is started before it is used: see there
 TREE_WAIT = 5.0  # seconds until processes that do not end are reported as left over
 # Identifies the code that workers run: another interpreter or installation has another one.
 CODE = f"{sys.executable} {process_tree.__file__}"
+
+
+class EarlySettings(msgspec.Struct, frozen=True):
+    """What a launcher that was started early is told first. The descriptor of its log is attached.
+
+    It is of the same code as its supervisor.
+    """
+
+    path: str  # of its socket
+    orphan_grace: float
+    cgroups: bool  # whether to make one for each worker, where possible
+    plugins: tuple[str, ...] = ()  # to be imported, where they are bundled
 
 
 class Fork(msgspec.Struct, tag="fork", frozen=True):
@@ -128,4 +139,5 @@ Report: TypeAlias = (
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_settings = msgspec.msgpack.Decoder(EarlySettings).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode

@@ -12,10 +12,10 @@ from garrison.ipc.messages import BAD_BYTES
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.helpers import HelperProcesses
+from garrison.supervisor.processes.early_launcher import HANDOVER
 from garrison.supervisor.signals import blocked_at_start
 from garrison.supervisor.tasks import Steps
 
-HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.1  # without a message on the bus: calls in flight have been answered
 QUIET_MOST_S = 2.0  # until the exec, if the bus does not fall silent
 PROGRAMS_MOST_S = 1.0  # of that; services that call each other do not fall silent on their own

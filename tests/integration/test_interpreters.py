@@ -12,7 +12,7 @@ from tests.support.proc import bearing
 from tests.support.venvs import make_venv
 from tests.support.waiting import until
 
-from garrison.supervisor.processes.launcher_process import LAUNCHER
+from garrison.supervisor.processes.early_launcher import LAUNCHER
 
 BOT = '''
 import os
