@@ -3,8 +3,11 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from garrison.supervisor.processes import early_launcher
+if TYPE_CHECKING:
+    from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 __all__ = ["main"]
 
@@ -21,7 +24,7 @@ def main() -> None:
     from .streams import Streams
 
     streams = Streams()  # before anything else is opened
-    early = early_launcher.begin_for(sys.argv[1:], os.environ)  # it imports meanwhile
+    early = _begin_early() if starts_host(sys.argv[1:]) else None
     try:
         from .app import run
 
@@ -30,3 +33,24 @@ def main() -> None:
     finally:
         if early is not None:
             early.drop()
+
+
+def starts_host(words: Sequence[str]) -> bool:
+    """Return whether a command line runs a host in its own process: `up` in the foreground."""
+    found = ""
+    left = iter(words)
+    for word in left:
+        if word in {"--home", "-c", "--config"}:
+            next(left, "")
+        elif not word.startswith("-"):
+            found = word
+            break
+    other = {"--detach", "--check-takeover", "--prove", "--help", "-h"}
+    return found == "up" and other.isdisjoint(words)
+
+
+def _begin_early() -> "EarlyLauncher | None":
+    """Start the host's launcher, which imports what it needs while this process does the same."""
+    from garrison.supervisor.processes import early_launcher
+
+    return early_launcher.begin(os.environ)

@@ -4,17 +4,20 @@ import contextlib
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from garrison.ipc.messages import encodable
-from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 from .render.lines import terminal_width
 from .streams import Streams
 from .verbs import VerbGroup, sections
+
+if TYPE_CHECKING:
+    from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 # Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
 # are every command of `services`: that module is imported for a verb that is not listed here.
@@ -176,7 +179,7 @@ def _tolerate_any_text() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
-def run(streams: Streams | None = None, early: EarlyLauncher | None = None) -> None:
+def run(streams: Streams | None = None, early: "EarlyLauncher | None" = None) -> None:
     """Run a command line, and exit with its code.
 
     Args:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -11,10 +11,12 @@ import msgspec
 from garrison.ipc.errors import ConfigError, RemoteError
 from garrison.ipc.messages import encodable
 from garrison.supervisor.config.named_home import home_override
-from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 from .errors import error_code, error_data, exit_code, sentence
 from .streams import Streams
+
+if TYPE_CHECKING:
+    from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,7 +17,7 @@ from garrison.supervisor.config.passed_variables import is_passed_to_all
 
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 EARLY = "early"  # the argument of such a launcher
-HANDOVER = "GARRISON_HANDOVER"  # a variable: the launchers of a supervisor before this one run
+HANDOVER = "GARRISON_HANDOVER"  # a variable: what a supervisor leaves its successor
 NAME = "launcher-1.sock"  # of its socket: the first launcher's of a home
 
 
@@ -84,38 +84,17 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def begin_for(words: list[str], environ: Mapping[str, str]) -> EarlyLauncher | None:
-    """Start a launcher for a command line that runs a host in its own process; else return None.
-
-    Args:
-        words: The command line.
-        environ: Its environment.
-    """
-    if starts_host(words) and HANDOVER not in environ:
-        return begin(environ)
-    return None
-
-
-def starts_host(words: list[str]) -> bool:
-    """Return whether a command line runs a host in its own process: `up` in the foreground."""
-    verb = ""
-    left = iter(words)
-    for word in left:
-        if word in {"--home", "-c", "--config"}:
-            next(left, "")
-        elif not word.startswith("-"):
-            verb = word
-            break
-    other = {"--detach", "--check-takeover", "--prove", "--help", "-h"}
-    return verb == "up" and other.isdisjoint(words)
-
-
 def begin(environ: Mapping[str, str]) -> EarlyLauncher | None:
     """Start a launcher; None where that is not possible: what is wrong is reported later.
+
+    None as well for a supervisor that takes another one's place in the same process: that one's
+    launcher runs.
 
     Args:
         environ: The environment of the supervisor, of which it is given what all services are.
     """
+    if HANDOVER in environ:
+        return None
     environment = {name: value for name, value in environ.items() if is_passed_to_all(name)}
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -11,8 +11,8 @@ from garrison.ipc import flight_recorder
 from garrison.ipc.system import process_tree
 
 from . import cgroups
-from .engine import Inherited, Key
 from .early_launcher import LAUNCHER
+from .engine import Inherited, Key
 from .launcher_process import FORMER_LAUNCHER, LEAVE_WAIT
 from .protocol import TREE_WAIT
 from .worker_table import LocalWorker, WorkerTable

@@ -56,8 +56,8 @@ def warm_up() -> None:
 def import_bundled(plugins: Iterable[str]) -> None:
     """Import bundled plugins in the launcher, before they are read and preloaded.
 
-    What they preload of their own is imported as well, but for modules called `warm`, which import
-    libraries. Why one cannot be imported is reported by what reads it.
+    A module called `loaded` that they preload reads their own data, and is imported as well; others
+    import libraries, and wait. Why a plugin cannot be imported is reported by what reads it.
 
     Args:
         plugins: Their entry points; others are left alone.
@@ -70,7 +70,7 @@ def import_bundled(plugins: Iterable[str]) -> None:
         with contextlib.suppress(Exception):
             plugin = getattr(importlib.import_module(module), attribute)
             for own in plugin.preload:
-                if own.startswith(BUNDLED) and not own.endswith(".warm"):
+                if own.startswith(BUNDLED) and own.endswith(".loaded"):
                     importlib.import_module(own)
     warm_plugins()
 
