@@ -417,6 +417,7 @@ def main() -> None:
     """
     gc.disable()
     malloc.keep_freed_memory()
+    process_tree.forbid_cores()  # its supervisor may not have done so for both yet
     fd, path, grace = sys.argv[1:4]
     connection = socket.socket(fileno=int(fd))
     launcher = (
