@@ -23,7 +23,8 @@ HANDSHAKE_MS = 2000  # over TCP; a peer with an unknown key connects again after
 # The same, at the peer: longer, so that the router never has its address from a connection that the
 # peer has given up, since it would ignore the next one under that address.
 PEER_HANDSHAKE_MS = 10_000
-SILENCE_MOST_MS = 6_553_500  # of libzmq
+SILENCE_MOST_MS = 2**31 - 1  # of the kernel
+KEEPALIVE_MOST_S = 3600
 LINGER_MS = 500  # how long a closing socket goes on sending
 PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
 DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
@@ -152,12 +153,17 @@ def dealer(
 def notice_silence(socket: zmq.Socket[bytes], seconds: float) -> None:
     """Have a connection over TCP end that was silent for so long: the other machine may be off.
 
-    A shorter silence loses nothing, because TCP sends again what was not confirmed.
+    A shorter silence loses nothing, because TCP sends again what was not confirmed. The kernel does
+    it, and not libzmq's heartbeats: these abort the process when they are due on a connection that
+    has ended after it was told to read no more (`!_io_error` in `stream_engine_base.cpp`). That
+    happens where its queue is full, or where another connection has taken its address.
     """
-    longest = min(int(seconds * 1000), SILENCE_MOST_MS)
-    socket.set(zmq.HEARTBEAT_IVL, max(longest // 4, 1))
-    socket.set(zmq.HEARTBEAT_TIMEOUT, longest)
-    socket.set(zmq.HEARTBEAT_TTL, longest)
+    longest = min(max(int(seconds * 1000), 1), SILENCE_MOST_MS)
+    between = min(max(longest // 4000, 1), KEEPALIVE_MOST_S)
+    socket.set(zmq.TCP_KEEPALIVE, 1)
+    socket.set(zmq.TCP_KEEPALIVE_IDLE, between)
+    socket.set(zmq.TCP_KEEPALIVE_INTVL, between)
+    socket.set(zmq.TCP_MAXRT, longest)  # TCP_USER_TIMEOUT: also while something is unconfirmed
 
 
 def tcp_router(
