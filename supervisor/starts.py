@@ -11,12 +11,15 @@ from garrison.supervisor.lifecycle.policy import Child, Event, StopReason, exten
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.lifecycle.start_slots import StartLimit, StartWork, look_again_at
 
-LEAST = 2  # starts at once, where the config leaves that to the number of processors
+EACH = 2  # starts at once for a processor, where the config leaves their number to that
 
 
 def default_starts() -> int:
-    """Return how many services start at once by default: one for each processor, two at least."""
-    return max(len(os.sched_getaffinity(0)), LEAST)
+    """Return how many services start at once by default: two for each processor.
+
+    A start waits for the supervisor, the launcher and files in between.
+    """
+    return EACH * len(os.sched_getaffinity(0))
 
 
 class StartScheduler:

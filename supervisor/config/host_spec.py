@@ -137,7 +137,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
             "The number of services that start at the same time: `init` and `start`. A start that "
             "only waits does not count.",
             "services",
-            zero="processors, 2 at least",
+            zero="2 for each processor",
         ),
     ] = 0
     max_message: Annotated[

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from garrison.ipc.messages import Manifest, State, Token
+from garrison.supervisor import starts
 from garrison.supervisor.config.command_spec import PlainCommand
 from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.lifecycle.policy import Child, Event
@@ -56,3 +57,13 @@ def test_a_command_that_runs_without_a_condition_counts_no_longer(
         assert scheduler.next()[0] == [] or state is State.STARTING
 
     assert [one.name for one in scheduler.next()[0]] == chosen
+
+
+@pytest.mark.parametrize(("processors", "most"), [({0}, 2), ({0, 3}, 4)])
+def test_two_services_for_each_processor_start_by_default(
+    monkeypatch: pytest.MonkeyPatch, processors: set[int], most: int
+) -> None:
+    """Those are counted that this process may use."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: processors)
+
+    assert starts.default_starts() == most
