@@ -144,8 +144,8 @@ def share() -> int:
     if not is_supported():
         return 0
     marks = _keep_objects()
+    gc.freeze()  # before `settle`, whose collection then has little to look at
     heap.settle()
-    gc.freeze()
     plan = _plan(marks)
     for one in marks.values():
         one.close()
@@ -167,6 +167,7 @@ def _keep_objects() -> Marks:
     gc.unfreeze()
     found: list[object] = gc.get_objects()
     used = gc.get_referents(*found)
+    last, places = 0, _places(marks, 0)
     while found:
         special: list[object] = []
         for one in found:
@@ -174,15 +175,21 @@ def _keep_objects() -> Marks:
             if memory[address + PAD_BYTE]:
                 continue
             memory[address + PAD_BYTE] = 1
-            region = address // REGION
-            if region not in marks:
-                marks[region] = mmap.mmap(-1, REGION // STEP)  # most of it is never written to
-            marks[region][address % REGION // STEP] = 1
+            if address // REGION != last:
+                last = address // REGION
+                places = _places(marks, last)
+            places[address % REGION // STEP] = 1
             if type(one) in SPECIAL:
                 special.append(one)
         _mark_special(marks, special)
         found, used = used + _used_by(special), []
     return marks
+
+
+def _places(marks: Marks, region: int) -> mmap.mmap:
+    if region not in marks:
+        marks[region] = mmap.mmap(-1, REGION // STEP)  # most of it is never written to
+    return marks[region]
 
 
 def _mark_special(marks: Marks, objects: list[object]) -> None:
@@ -201,11 +208,12 @@ def _used_by(objects: Iterable[object]) -> list[object]:
     """Return what objects refer to that the collector does not follow."""
     found: list[object] = []
     for one in objects:
-        kind = type(one)
-        if kind is CodeType:
-            found += _of_code(one)  # type: ignore[arg-type]
-        elif (kind is tuple or kind is dict) and not gc.is_tracked(one):
-            found += one if isinstance(one, tuple) else chain.from_iterable(one.items())  # type: ignore[attr-defined]
+        if type(one) is CodeType:
+            found += _of_code(one)
+        elif type(one) is tuple and not gc.is_tracked(one):
+            found += one
+        elif type(one) is dict and not gc.is_tracked(one):
+            found += chain.from_iterable(one.items())
     return found
 
 
