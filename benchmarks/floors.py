@@ -57,23 +57,30 @@ async def _program(name: str, *arguments: object) -> Any:
         return json.loads(output)
 
 
-def sizes(text: str) -> tuple[int, int]:
-    """Return the bytes of a garrison call of `echo` with this text, and of its reply."""
-    arguments = Raw(messages.encode([text]))
+def sizes(value: Any) -> tuple[int, int]:
+    """Return the bytes of a garrison call of `echo` with this value, and of its reply."""
+    arguments = Raw(messages.encode([value]))
     call = messages.Call(1000, "echo", arguments, messages.EMPTY_MAP, 30.0)
-    reply = messages.Reply(1000, Raw(messages.encode(text)))
+    reply = messages.Reply(1000, Raw(messages.encode(value)))
     return len(messages.encode([call])), len(messages.encode([reply]))
 
 
-async def _raw(text: str, count: int, width: int) -> Any:
+async def _raw(value: Any, count: int, width: int) -> Any:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return await _program("raw.py", folder, *sizes(text), count, width)
+        return await _program("raw.py", folder, *sizes(value), count, width)
 
 
 async def raw_call(text: str, count: int) -> float:
     """Return the median time of a raw call, one after another."""
     found = await _raw(text, count, 1)
     return float(statistics.median(found["times"]))
+
+
+async def raw_use(value: Any, count: int, width: int) -> dict[str, tuple[float, float]]:
+    """Return the seconds of a processor that a raw call takes its caller, router and echo: those of
+    the main thread and of libzmq's."""
+    used: dict[str, tuple[float, float]] = (await _raw(value, count, width))["used"]
+    return {role: (main / count, others / count) for role, (main, others) in used.items()}
 
 
 async def raw_hop(text: str, count: int) -> float:

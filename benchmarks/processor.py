@@ -1,11 +1,12 @@
-"""Measure what a call costs each process: microseconds of a processor, main thread and others.
+"""Measure the processor time of a call, by process and thread, beside raw ZeroMQ's.
 
     .venv/bin/python benchmarks/processor.py [--direct] [--rounds N] [--width N] [--calls N]
 
-One service calls another, one call after another (or `--width` of them in flight), through
-the supervisor or over a direct route. The figures are
-of `/proc/PID/task/TID/schedstat` before and after, so what else the machine does counts little.
-`raw` is the p50 of the same sizes over raw pyzmq, by turns in the same run.
+One service calls another with a small dict, one call after another (or `--width` of them in
+flight), through the supervisor or over a direct route. The floor is a raw DEALER, ROUTER and DEALER
+of pyzmq, with messages of the same sizes, by turns in the same run; its router stands beside the
+supervisor. The figures are of `/proc/PID/task/TID/schedstat` before and after, so what else the
+machine does counts little.
 """
 
 import argparse
@@ -23,24 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import floors
 from benchmarks.direct import until_direct
 from benchmarks.host import DIRECT, ROUTED, Host, host
-from benchmarks.rows import LONG_S, TEXT
+from benchmarks.programs.raw import used
+from benchmarks.rows import LONG_S
+from benchmarks.services.caller import SMALL
 
 from garrison.ipc import with_timeout
 
-ROLES = ("supervisor", "caller", "echo")
+ROLES = {"supervisor": "router", "caller": "caller", "echo": "echo"}  # process → the raw one
 SHOWN = {"caller": "caller", "echo": "callee", "supervisor": "supervisor"}
-
-
-def used(pid: int) -> tuple[float, float]:
-    """Return the seconds of a processor that a process's main thread has used, and its others."""
-    main = others = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        nanoseconds = int((task / "schedstat").read_text().split()[0])
-        if task.name == str(pid):
-            main = nanoseconds
-        else:
-            others += nanoseconds
-    return main / 1e9, others / 1e9
+THREADS = ("main", "others")
 
 
 async def pids_of(there: Host) -> dict[str, int]:
@@ -53,36 +45,53 @@ async def pids_of(there: Host) -> dict[str, int]:
 
 
 async def measure(options: Any) -> dict[str, list[float]]:
-    """Return the rounds of each figure; seconds."""
+    """Return the rounds of each figure, in seconds.
+
+    Figures are named PROCESS MAIN-OR-OTHERS, those of raw ZeroMQ with `raw` before them.
+    """
     found: dict[str, list[float]] = defaultdict(list)
     width, count = options.width, options.calls // options.width * options.width
     config = DIRECT if options.direct else ROUTED
     async with host({"echo": "echo", "caller": "caller"}, config) as there:
         pids = await pids_of(there)
         caller: Any = with_timeout(there.client.get_service("caller"), LONG_S)
-        await caller.one_by_one("echo", TEXT, 500)
-        await caller.side_by_side("echo", TEXT, 20 * width, width)
+        await caller.small("echo", 500)
+        await caller.small_side_by_side("echo", 20 * width, width)
         if options.direct:
             await until_direct(there, caller)
         for _ in range(options.rounds):
-            if width == 1:
-                found["raw, p50"].append(await floors.raw_call(TEXT, count))
+            raw = await floors.raw_use(SMALL, count, width)
             before = {role: used(pid) for role, pid in pids.items()}
             if width == 1:
-                times: list[float] = await caller.one_by_one("echo", TEXT, count)
+                times: list[float] = await caller.small("echo", count)
                 found["call, p50"].append(statistics.median(times))
             else:
-                took: float = await caller.side_by_side("echo", TEXT, count, width)
+                took: float = await caller.small_side_by_side("echo", count, width)
                 found["call, mean"].append(took / count)
-            for role in ROLES:
+            for role, counterpart in ROLES.items():
                 after = used(pids[role])
-                found[SHOWN[role]].append((after[0] - before[role][0]) / count)
-                found[f"{SHOWN[role]}, other threads"].append((after[1] - before[role][1]) / count)
+                for number, thread in enumerate(THREADS):
+                    spent = (after[number] - before[role][number]) / count
+                    found[f"{SHOWN[role]} {thread}"].append(spent)
+                    found[f"raw {SHOWN[role]} {thread}"].append(raw[counterpart][number])
     return found
 
 
+def table(found: dict[str, list[float]]) -> str:
+    """Return medians in microseconds, and their ratios to raw ZeroMQ's."""
+    lines = ["| processor time of a call, µs | main thread | others | raw ZeroMQ | ratio |"]
+    lines.append("|---|---|---|---|---|")
+    for shown in SHOWN.values():
+        main, others = (statistics.median(found[f"{shown} {one}"]) * 1e6 for one in THREADS)
+        floor = [statistics.median(found[f"raw {shown} {one}"]) * 1e6 for one in THREADS]
+        beside = f"{floor[0]:.0f} + {floor[1]:.0f}"
+        ratio = (main + others) / sum(floor)
+        lines.append(f"| {shown} | {main:.0f} | {others:.0f} | {beside} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Measure the requested paths, and print medians."""
+    """Measure the requested path, and print a table of medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -96,8 +105,9 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
-    for title, rounds in found.items():
-        print(f"{title:<28}{statistics.median(rounds) * 1e6:>9.1f} us")
+    for title in [title for title in found if title.startswith("call,")]:
+        print(f"{title}: {statistics.median(found[title]) * 1e6:.1f} µs\n")
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,32 @@
 """Floor: raw DEALER, ROUTER and DEALER in three processes, synchronous, one message a call.
 
 Usage: raw.py FOLDER REQUEST_BYTES REPLY_BYTES COUNT WIDTH
-Prints {"times": [seconds of each call, where WIDTH is 1], "total": seconds} as JSON.
+Prints {"times": [seconds of each call, where WIDTH is 1], "total": seconds, "used": {role: [seconds
+of a processor, of the main thread and of the others]}} as JSON.
 """
 
 import json
+import os
 import sys
 import time
+from pathlib import Path
 
 import zmq
 from multiprocess.context import ForkProcess
 
 CALLER, ECHO = b"caller-0123456789", b"echo-012345678901"  # as long as garrison's tokens are
+
+
+def used(pid: int) -> tuple[float, float]:
+    """Return the seconds of a processor that a process's main thread has used, and its others."""
+    main = others = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        nanoseconds = int((task / "schedstat").read_text().split()[0])
+        if task.name == str(pid):
+            main = nanoseconds
+        else:
+            others += nanoseconds
+    return main / 1e9, others / 1e9
 
 
 def router(path: str) -> None:
@@ -43,7 +58,9 @@ def echo(path: str, reply: bytes) -> None:
         socket.send_multipart([source, reply])
 
 
-def call(path: str, request: bytes, count: int, width: int) -> dict[str, object]:
+def call(
+    path: str, request: bytes, count: int, width: int, pids: dict[str, int]
+) -> dict[str, object]:
     """Make the calls, `width` of them in flight."""
     socket = dealer(path, CALLER)
     socket.recv_multipart()
@@ -52,6 +69,7 @@ def call(path: str, request: bytes, count: int, width: int) -> dict[str, object]
         socket.send_multipart(message)
         socket.recv_multipart()
     times: list[float] = []
+    before = {role: used(pid) for role, pid in pids.items()}
     began = time.perf_counter()
     if width == 1:
         for _ in range(count):
@@ -66,7 +84,12 @@ def call(path: str, request: bytes, count: int, width: int) -> dict[str, object]
             socket.recv_multipart()
             if left > width:
                 socket.send_multipart(message)
-    return {"times": times, "total": time.perf_counter() - began}
+    total = time.perf_counter() - began
+    spent = {
+        role: [after - first for after, first in zip(used(pid), before[role], strict=True)]
+        for role, pid in pids.items()
+    }
+    return {"times": times, "total": total, "used": spent}
 
 
 def main() -> None:
@@ -79,7 +102,8 @@ def main() -> None:
     ]
     for peer in peers:
         peer.start()
-    print(json.dumps(call(path, bytes(int(request)), int(count), int(width))))
+    pids = {"caller": os.getpid(), "router": peers[0].pid or 0, "echo": peers[1].pid or 0}
+    print(json.dumps(call(path, bytes(int(request)), int(count), int(width), pids)))
     for peer in peers:
         peer.kill()
         peer.join()
