@@ -44,11 +44,11 @@ def test_a_folder_that_another_process_took_for_abandoned_is_made_again(
     """It was removed, or is locked, between its making and its own lock."""
     opened, removed = os.open, list[Path]()
 
-    def disturbed(path: Path, flags: int) -> int:
+    def disturbed(path: Path, flags: int, *, dir_fd: int | None = None) -> int:
         if not removed:
             removed.append(Path(path))
             Path(path).rmdir()
-        return opened(path, flags)
+        return opened(path, flags, dir_fd=dir_fd)
 
     monkeypatch.setattr("garrison.supervisor.backup.scratch.os.open", disturbed)
     with scratch_folder(".x-", tmp_path) as folder:

@@ -216,8 +216,9 @@ async def test_a_damaged_file_is_set_aside(opened: Opened, tmp_path: Path) -> No
 def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     """The operator decides."""
     path = tmp_path / "answers.db"
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 9")
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA user_version = 9")
+    db.close()
     before = path.read_bytes()
 
     with pytest.raises(NewerFile, match="format 9"):
