@@ -38,7 +38,7 @@ from garrison.ipc import RemoteError, messages
 START_S, RUNNING_MIB, CALLED_MIB = 0.060, 8.0, 16.0  # targets
 OWN_RUNNING_MIB = {"command": 6.0}  # of single services
 WAIT_S = 60.0
-IDLE_S = 3.0  # until a service that has just started has dropped its copies, or answered is idle
+IDLE_S = 1.0  # until a service that has just started, or answered, is idle
 LIBRARIES = {
     "openai": "openai",
     "anthropic": "anthropic",
@@ -126,7 +126,7 @@ async def measure(there: Host, home: Path, rounds: int) -> dict[str, dict[str, f
         starts: list[float] = []
         pid = 0
         for number in range(rounds):
-            await asyncio.sleep(IDLE_S / 12)
+            await asyncio.sleep(IDLE_S / 4)
             events.skip()
             there.client.session.send(messages.Order(number, "restart", (name,)))
             data = await events.running(name)

@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from garrison.ipc.system import process_tree, shared_heap
+from garrison.ipc.system import process_tree
 
 from . import cgroups
 from .fork import ForkedWorker
@@ -73,7 +73,6 @@ class Spares:
         self._orders: deque[tuple[Fork, int]] = deque()  # with the assignment's descriptor
         self._started, self._failed, self._settled = started, failed, settled
         self._failures = 0  # of templates, one after the other
-        self._grown = True  # there are modules that no template has had
         self.due = inf
         self.keep: set[int] = set()
 
@@ -150,7 +149,6 @@ class Spares:
 
     def close(self) -> None:
         """End the spare worker and the template: they were forked without the latest modules."""
-        self._grown = True
         self.drop_spare()
         self._drop_template()
 
@@ -210,9 +208,6 @@ class Spares:
 
     def _request(self) -> None:
         if self._template is None:
-            if self._grown:
-                self._grown = False
-                shared_heap.share()  # not in the template, which would have the pages to itself
             self._template = Template(self.keep, self._prepare, self._run)
             self._pids[self._template.pid] = TEMPLATE
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -210,7 +210,6 @@ PURE = [
     "workers/agents/persons.py",
     "workers/agents/shorten.py",
     "workers/agents/tools.py",
-    "workers/process/copy_schedule.py",
     "workers/process/heartbeat.py",
     "supervisor/config/own_machine.py",
 ]

@@ -40,7 +40,6 @@ from garrison.workers.service import Service
 
 from . import health, logs, redaction
 from .code_files import imported_files
-from .common_pages import CommonPages
 from .dispatch import Dispatch
 from .ending import LOG_HELD_S, Ending, EndReport
 from .exit import CRASHED, leave
@@ -136,7 +135,6 @@ class Worker:
         self._parents = ParentWatch(prepared.launcher, a.timing.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
-        self._common_pages = CommonPages(self._loop)
 
     def _new_session(self, a: Assignment) -> Session:
         hooks = WorkerHooks(
@@ -416,8 +414,6 @@ class Worker:
         if not session.boot and is_hello_due(self._unanswered):
             self._introduce()
         self._reaper.reap(session.now())
-        if self._phase == "run":
-            self._common_pages.beat()
         log_stream.follow()  # also for what C code and child processes write
         if self._direct is not None:
             self._direct.beat()
