@@ -10,6 +10,7 @@ its exit code once it has ended, a line each.
 """
 
 import array
+import ctypes
 import faulthandler
 import gc
 import importlib
@@ -29,6 +30,7 @@ from garrison.supervisor import cli
 from garrison.supervisor.cli import __path__ as verbs
 
 REQUEST_MOST = 1 << 18  # bytes
+SS_DISABLE = 2  # asm-generic/signal-defs.h
 USED_LATER = (
     "encodings.utf_8_sig",
     "garrison.ipc.client",
@@ -44,6 +46,25 @@ USED_LATER = (
     "rich.table",
     "zmq.asyncio",
 )
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+def leave_signal_stack() -> None:
+    """Have signals handled on the ordinary stack again, as in a supervisor of the command line.
+
+    `faulthandler` sets a small one, which a test overflows that sends all signals at once.
+    """
+    none = _SignalStack(flags=SS_DISABLE)
+    assert ctypes.CDLL(None).sigaltstack(ctypes.byref(none), None) == 0
 
 
 def serve() -> dict[str, Any]:
@@ -116,6 +137,7 @@ if __name__ == "__main__":
     elif request["argv"][:1] == ["up"]:
         forked_launcher.install()
         faulthandler.register(STACK_SIGNAL, all_threads=True)  # after the fork of its launcher
+        leave_signal_stack()
     else:
         forked_reader.install()
     forked_launcher.leave(cli.main)
