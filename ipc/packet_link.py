@@ -107,6 +107,7 @@ class PacketLink(Batching):
         # Only the pages of it that packets have filled take memory.
         self._buffer = mmap.mmap(-1, PACKET, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._is_open = True  # for reading
+        self._is_reset = False  # the peer has ended, and had not read all
         self._takes = True  # the peer can still read
         self._writing = False  # waits until the socket takes more
         connection.setblocking(False)
@@ -190,7 +191,7 @@ class PacketLink(Batching):
     def _readable(self) -> None:
         """Read the next packet, and all of a large batch. The loop calls again for the one after
         it, which mostly has yet to come: a look for that would cost as much as reading one."""
-        while self._read() and self._incoming is not None:
+        while self._read() and (self._incoming is not None or self._is_reset):
             pass
 
     def _read(self) -> bool:
@@ -207,6 +208,7 @@ class PacketLink(Batching):
         except BlockingIOError:
             return False
         except ConnectionResetError:  # the peer has not read all; what it had sent comes now
+            self._is_reset = True  # libuv watches the socket no longer
             return True
         except OSError:
             packet = b""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 from tests.support.waiting import until_true
 
 from garrison.ipc import direct_sockets, packet_link
@@ -178,3 +179,27 @@ def test_the_name_of_a_caller_is_its_address(tmp_path: Path) -> None:
                 direct_sockets.connect(path, address)
         with pytest.raises(BlockingIOError):
             direct_sockets.accept(former)
+
+
+def test_a_reset_connection_is_read_to_its_end() -> None:
+    """libuv reports a reset once and watches the socket no longer: what is left is read then."""
+
+    async def scene() -> tuple[list[object], int]:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        mine, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        end, peer = End(mine), End(theirs)
+        for number in range(20):
+            peer.link.send(PEER, number)
+            peer.link.send_queued(PEER, 1)
+        end.link.send(PEER, "never read")
+        end.link.send_queued(PEER, 1)
+        peer.link.close()
+        await until_true(lambda: end.ends == 1)
+        end.link.close()
+        return end.messages(), end.malformed
+
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(scene()) == (list(range(20)), 0)
+    finally:
+        loop.close()
