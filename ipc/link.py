@@ -5,6 +5,7 @@ that arrived. So it is looked at once after each turn that used it, behind what 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import zmq
 from . import sockets
 from .batching import BATCH_BYTES, Batching
 from .frames import LENT
-from .messages import SUPERVISOR, Token
+from .messages import SUPERVISOR, Call, Frames, Token, decode_data, encode
 from .sockets import EVENTS, POLLIN
 
 MESSAGES_A_TURN = 64  # read before the loop's other work runs
@@ -92,12 +93,30 @@ class Link(Batching):
         """Read what has arrived."""
         self._read(RECEIVE_MOST)
 
-    def take_back(self) -> list[tuple[Token, bytes]]:
-        """Return all batches that were not sent, each with its receiver, and drop them here."""
-        unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
-        unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog if len(frames) > 1]
-        self._outgoing.clear()
-        self._backlog.clear()
+    def take_back(self) -> list[tuple[Token, list[Call]]]:
+        """Return the calls that were not sent, each with its receiver, and drop them here.
+
+        Replies go to the next router: it may have passed on the calls that they answer.
+        """
+        unsent, kept = list[tuple[Token, list[Call]]](), deque[list[Any]]()
+        for frames in self._backlog:
+            if frames[0] == SUPERVISOR or len(frames) < 2:  # meant for the former router
+                continue
+            batch = decode_data(frames[1])
+            calls = [one for one in batch if isinstance(one, Call)]
+            if not calls:
+                kept.append(frames)
+                continue
+            unsent.append((frames[0], calls))
+            # A message that has large frames is sent alone: these belong to a call.
+            if others := [one for one in batch if not isinstance(one, Call | Frames)]:
+                kept.append([frames[0], encode(others)])
+        self._backlog = kept
+        outgoing, self._outgoing = self._outgoing, {}
+        for peer, queued in outgoing.items():
+            unsent.append((peer, [one for one in queued if isinstance(one, Call)]))
+            if others := [one for one in queued if not isinstance(one, Call)]:
+                self._outgoing[peer] = others
         return unsent
 
     def close(self) -> None:

@@ -371,10 +371,9 @@ class Session:
         Where the new router answers a Sync, that answer shows which those are: a message that was
         sent before this Welcome was read may have reached either.
         """
-        for peer, batch in self.bus.take_back() if self.bus is not None else []:
-            for message in messages.decode_data(batch):
-                if isinstance(message, messages.Call):
-                    self.calls.returned_unsent(message.id, peer, self.now())
+        for peer, unsent in self.bus.take_back() if self.bus is not None else []:
+            for call in unsent:
+                self.calls.returned_unsent(call.id, peer, self.now())
         if syncs:
             self.calls.router_left()
         else:

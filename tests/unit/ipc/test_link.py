@@ -10,6 +10,7 @@ import zmq
 
 from garrison.ipc import socket_paths, sockets
 from garrison.ipc.link import Link
+from garrison.ipc.messages import SUPERVISOR, Call, Reply, encode
 
 PEER = b"the peer"
 BURST = 200
@@ -102,3 +103,25 @@ async def test_no_message_is_left_lying(linked: Linked) -> None:
             linked.more.clear()
             await linked.more.wait()
     assert [int(frames[1]) for frames in linked.arrived] == list(range(sent))
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["queued by this turn", "not taken"])
+async def test_replies_that_were_not_sent_go_to_the_next_router(linked: Linked, full: bool) -> None:
+    """The calls alone are taken back: their callers decide about them."""
+    call = Call(7, "method", msgspec.Raw(b"\x90"), msgspec.Raw(b"\x80"), 5.0)
+    replies = [Reply(number, msgspec.Raw(b"\xc0")) for number in range(3)]
+    linked.link.send(PEER, Reply(100, msgspec.Raw(b"\xc0")))  # alone, at once
+    for message in (*replies[:2], call, replies[2]):
+        linked.link.send(PEER, message)
+    if full:  # as if the socket had taken none
+        (queued,) = linked.link._outgoing.values()
+        linked.link._outgoing = {}
+        linked.link._backlog.append([PEER, encode(queued)])
+        linked.link._backlog.append([SUPERVISOR, b"\x90"])
+    unsent = linked.link.take_back()
+    assert [(peer, [one.id for one in calls]) for peer, calls in unsent] == [(PEER, [7])]
+    linked.link.flush()
+    if full:
+        linked.link._drain_backlog()
+    found: list[object] = [one for batch in await linked.batches(4) for one in batch]
+    assert found == [[1, number, None] for number in (100, 0, 1, 2)]
