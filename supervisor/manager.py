@@ -215,7 +215,7 @@ class ServiceManager:
                 service.child = later
             elif late and service.state is State.RUNNING:  # its beats wait in a socket
                 self.apply(service, Event.BEAT)
-            elif self._may_be_held_up(service):
+            elif self._may_be_held_up(service, now):
                 service.child = replace(service.child, deadline=now + HELD_UP_S)
             else:
                 self.apply(service, Event.DEADLINE)
@@ -223,16 +223,15 @@ class ServiceManager:
         self.due = min(self.due, self._use.places.due)
         self._use.wake()  # a start slot may have expired
 
-    def _may_be_held_up(self, service: Service) -> bool:
-        """Return whether a worker's messages may be under way in a partition, or after it.
-
-        Its lease bounds that, and after it what its machine reports.
-        """
+    def _may_be_held_up(self, service: Service, now: float) -> bool:
+        """Return whether a worker's messages may be under way in a partition, or after it."""
         contact = self._use.engine.contact(service.current.token)
         if contact is None:
             return False
-        if service.state is not State.RUNNING:
-            return contact.held_up
+        if service.state is not State.RUNNING or service.current.adopting:
+            if service.due_first[0] != service.child.since:
+                service.due_first = (service.child.since, service.child.deadline)
+            return silence.waits(contact, service.due_first[1], now)
         heard_at = max(service.current.beat_at, service.child.since)
         return not silence.is_own(contact, heard_at, service.spec.supervision.watchdog)
 

@@ -15,6 +15,7 @@ from garrison.ipc import sockets
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import CurveKeys, Token
 from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.processes.node_lease import SILENCE_LEASES
 from garrison.supervisor.state.atomic import write_atomic
 from garrison.supervisor.state.node_keys import NodeKeys, own_key
 
@@ -23,7 +24,6 @@ from .curve import ZapHandler, check_curve
 from .tcp_listeners import TcpListeners
 
 FILE = "engine.json"  # in the run folder: where nodes and their workers connect
-SILENCE_LEASES = 2  # leases that a connection may be silent; a node is fenced long before
 
 
 class Addresses(msgspec.Struct, frozen=True):

@@ -43,6 +43,7 @@ class Service(msgspec.Struct, eq=False):
     next_watchdog: float | None = None  # replaces the spec's at the next start
     unwell_logged_at: float = float("-inf")
     unwell_shown: bool = False  # the last event of its health is that it is unwell
+    due_first: tuple[float, float] = (0.0, 0.0)  # since when it is in a state, its first deadline
     deaf: str = ""  # why it receives nothing, as the last event of its link says
     reason: str = ""  # why it does not run, or why its last process ended
     traceback: str = ""

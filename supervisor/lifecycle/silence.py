@@ -9,6 +9,8 @@ are monotonic seconds of the supervisor.
 from math import inf
 from typing import NamedTuple
 
+DEAF_SILENCES = 2  # times the longest silence of a connection
+
 
 class Contact(NamedTuple):
     """What is known of a worker on another machine.
@@ -20,12 +22,14 @@ class Contact(NamedTuple):
         loop_s: For how long its loop had not turned, by the last report of its machine; None: that
             does not know it.
         reported_at: When that report arrived.
+        silence_s: For how long a connection may carry nothing until the kernel ends it.
     """
 
     sure_at: float
     held_up: bool
     loop_s: float | None = None
     reported_at: float = -inf
+    silence_s: float = inf
 
 
 def is_own(contact: Contact, heard_at: float, watchdog: float) -> bool:
@@ -38,8 +42,23 @@ def is_own(contact: Contact, heard_at: float, watchdog: float) -> bool:
     """
     if contact.reported_at <= heard_at:  # that was before the silence
         return False
+    if contact.loop_s is not None and contact.loop_s < watchdog:
+        # Its connection would have ended, and another one begun: something on the way keeps it.
+        return contact.sure_at > heard_at + watchdog + DEAF_SILENCES * contact.silence_s
     if contact.loop_s is not None:
-        return contact.loop_s >= watchdog
+        return True
     # Beats come four times within a watchdog. So a machine that was heard of half a watchdog after
     # the last one has none under way.
     return contact.sure_at >= heard_at + watchdog / 2
+
+
+def waits(contact: Contact, due_at: float, now: float) -> bool:
+    """Return whether a deadline waits for what a worker may have sent.
+
+    Args:
+        contact: What is known of it.
+        due_at: When the deadline came first: a network that fails again and again holds up no
+            longer than a connection would.
+        now: The time.
+    """
+    return contact.held_up and now < due_at + contact.silence_s

@@ -53,6 +53,7 @@ class NodeLink:
         self._next = 0.0  # when to renew, or to report in again
         self._connected_at = time.monotonic()
         self._acknowledged = 0
+        self._failed = 0  # connections in a row that had no answer
         self.heard_at = -inf
         self.refused = ""
         self.former: list[bytes] = []
@@ -96,7 +97,7 @@ class NodeLink:
         silent, connected = now - self.heard_at, now - self._connected_at
         if self.joined:
             wait = next_request(self._lease.seconds, silent)
-            anew = connects_anew(self._lease.seconds, silent, connected)
+            anew = connects_anew(self._lease.seconds, silent, connected, self._failed)
         else:
             wait, anew = HELLO_S, min(silent, connected) > SILENCE_S
         if anew:
@@ -113,6 +114,7 @@ class NodeLink:
         return node_protocol.Renew(self._lease.request(boottime()))
 
     def _reconnect(self, now: float) -> None:
+        self._failed = self._failed + 1 if self.heard_at < self._connected_at else 0
         self._socket.close(linger=0)
         self._socket, self._connected_at = self._connect(), now
 

@@ -7,10 +7,11 @@ before it makes every start later.
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from garrison.supervisor.config.passed_variables import is_passed_to_all
@@ -51,16 +52,30 @@ class EarlyLauncher:
             socket.send_fds(self.connection, [settings], [log])
             self.path = path
 
-    def take(self, path: str, environment: Mapping[str, str]) -> bool:
+    def take(self, path: str, environment: Mapping[str, str], limits: Sequence[int]) -> bool:
         """Return whether it is the launcher of this path and environment, and runs.
 
         It belongs to the caller then.
+
+        Args:
+            path: Of its socket.
+            environment: Of a launcher.
+            limits: Which limits of its supervisor it is given: they were set since it was started.
         """
         fits = self.path == path and self.environment == environment
-        if self._taken or not fits or not _is_alive(self.pid):
+        if self._taken or not fits or not _is_alive(self.pid) or not self._limit(limits):
             self.drop()
             return False
         self._taken = True
+        return True
+
+    def _limit(self, limits: Sequence[int]) -> bool:
+        """Give it limits; return whether that is permitted."""
+        try:
+            for limit in limits:
+                resource.prlimit(self.pid, limit, resource.getrlimit(limit))
+        except OSError:
+            return False
         return True
 
     def drop(self) -> None:

@@ -50,6 +50,7 @@ from .protocol import (
 from .spares import SPARE, TEMPLATE, Entry, Spares
 from .supervisor_link import SupervisorLink
 
+ENDED = select.POLLHUP | select.POLLERR | select.POLLRDHUP  # the other end has closed
 TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
 ENDS_KEPT = 256  # ends of workers that are reported to the next supervisor
 
@@ -455,8 +456,11 @@ def _begin_early(connection: socket.socket) -> Launcher | None:
     main.import_bundled(settings.plugins)
     loaded.freeze()
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    poll.poll()  # until the supervisor has the home's lock and sends a command, or ends
+    poll.register(connection, select.POLLIN | select.POLLRDHUP)
+    # Until the supervisor has the home's lock and sends a command, or ends: then the launcher of
+    # the next one may be at the path.
+    if any(event & ENDED for _, event in poll.poll()):
+        return None
     launcher = _launcher(connection, settings, loaded)
     if launcher.has_supervisor:
         return launcher

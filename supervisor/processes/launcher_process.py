@@ -237,13 +237,10 @@ def take_early(
 ) -> LauncherProcess | None:
     """Return a launcher that was started early, if it is this one, and runs."""
     check_length(str(path))
-    if not early.take(str(path), environment):
-        return None
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):  # this process has set them since
-        with contextlib.suppress(OSError):
-            resource.prlimit(early.pid, limit, resource.getrlimit(limit))
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
+    if not early.take(str(path), environment, (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)):
+        return None
     early.connection.setblocking(False)
     launcher = LauncherProcess(early.pid, early.pidfd, early.connection, str(path))
     launcher.boot_until = time.monotonic() + BOOT_WAIT

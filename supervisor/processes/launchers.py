@@ -132,7 +132,9 @@ class LauncherSet:
         path = launcher_process.socket_path(self._run, self.last_number)
         environment = base_environment(self._environment, foreign=bool(under.path))
         launcher = None
-        if self._early is not None and not under.path:
+        if under.path:  # the first number is its own now
+            self._drop_early()
+        elif self._early is not None:
             launcher = launcher_process.take_early(self._early, path, environment)
         if launcher is None:
             launcher = launcher_process.start(

@@ -20,6 +20,8 @@ HURRY_S = 0.3  # between two requests while answers are missing: contact may be 
 # For an answer over a new connection, before the next one. The supervisor gives up a handshake
 # after as long; TCP itself tries again after one second, then after two more.
 CONNECT_S = 2.0
+CONNECT_GROWTH = 1.5  # times as long for each connection that had no answer: the way may be slow
+SILENCE_LEASES = 2  # leases that a connection may be silent until the kernel ends it
 SENT_MOST = 64  # requests whose answers still count
 
 
@@ -39,16 +41,18 @@ def next_request(lease: float, silent: float) -> float:
     return each if silent < PAUSE_RENEWALS * each else min(each, HURRY_S)
 
 
-def connects_anew(lease: float, silent: float, connected: float) -> bool:
+def connects_anew(lease: float, silent: float, connected: float, failed: int) -> bool:
     """Return whether a node is to connect anew: TCP itself tries again much later.
 
     Args:
         lease: The lease.
         silent: Seconds since the last answer.
         connected: Seconds since the connection was begun.
+        failed: Connections before it that had no answer, since the last answer.
     """
     longest = 2 * interval(lease)
-    return silent > longest if silent < connected else connected > min(longest, CONNECT_S)
+    allowed = CONNECT_S * CONNECT_GROWTH**failed
+    return silent > longest if silent < connected else connected > min(longest, allowed)
 
 
 @dataclass(slots=True)

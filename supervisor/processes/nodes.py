@@ -21,6 +21,7 @@ from garrison.supervisor.lifecycle.start_slots import StartWork
 
 from . import engine, node_protocol
 from .engine import NO_LIMITS, Engine, Happened, Inherited, Key, Measured
+from .node_lease import SILENCE_LEASES
 from .node_record import read_record
 from .node_set import Disconnect, NodeOf, NodeSet, NodeSettings
 from .node_table import NodeView, NodeWorker
@@ -220,7 +221,13 @@ class NodesEngine:
         if node is None:
             return None
         worker, its = node.workers[key], node.contact
-        return Contact(its.sure_at(now), its.is_held_up(now), worker.loop_s, worker.loop_at)
+        return Contact(
+            its.sure_at(now),
+            its.is_held_up(now),
+            worker.loop_s,
+            worker.loop_at,
+            SILENCE_LEASES * its.lease,
+        )
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run, as far as is known."""

@@ -1,6 +1,7 @@
 """A launcher that is started before its supervisor is imported."""
 
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -110,20 +111,47 @@ def test_it_forks_nothing_for_a_supervisor_that_has_ended(
     assert not (short_path / "late.log").exists()
 
 
+def test_it_leaves_the_path_to_the_next_one(early: EarlyLauncher, short_path: Path) -> None:
+    """Its supervisor was killed before it had the home's lock; another one has started since."""
+    path = configure(early, short_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as next_one:
+        next_one.bind(str(path))
+        inode = path.stat().st_ino
+        early.connection.close()
+
+        assert has_ended(early)
+        assert path.stat().st_ino == inode
+
+
+def test_one_whose_limits_cannot_be_set_is_not_taken(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers would have too few descriptors, as its supervisor has raised its own since."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("refused")
+
+    early = begun(os.environ)
+    path = configure(early, short_path)
+    monkeypatch.setattr(resource, "prlimit", refuse)
+    assert not early.take(str(path), early.environment, (resource.RLIMIT_NOFILE,))
+    assert not Path(f"/proc/{early.pid}").exists()
+
+
 def test_one_that_was_killed_is_replaced(short_path: Path) -> None:
     """A launcher that has ended before it is used is not taken."""
     early = begun(os.environ)
     path = configure(early, short_path)
     os.kill(early.pid, 9)
     assert has_ended(early)
-    assert not early.take(str(path), early.environment)
+    assert not early.take(str(path), early.environment, ())
 
 
 def test_one_with_another_environment_is_not_taken(short_path: Path) -> None:
     """Workers inherit its environment."""
     early = begun(os.environ)
     path = configure(early, short_path)
-    assert not early.take(str(path), {**early.environment, "LANG": "xx"})
+    assert not early.take(str(path), {**early.environment, "LANG": "xx"}, ())
     assert not Path(f"/proc/{early.pid}").exists()
 
 

@@ -56,6 +56,8 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".status.data.pending",
     ".status NAME.data.pending",
     ".check.data.would_not_start",
+    *(".deaths/ID.json.node", ".death.data.node", ".deaths.data.deaths[].node"),
+    ".status NAME.data.services[].deaths[].node",
     ".living.json.services[].order",
     ".living.json.services[].order_verb",
     ".living.json.stopping",

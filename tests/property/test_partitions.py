@@ -71,6 +71,7 @@ class World:
         self._node, self._worker = Connection(), Connection()
         self._answered_at = self._connected_at = self._next = 0.0
         self._sample_at = 0.7
+        self._failed = 0
         self._beat_at, self._turned_at = 0.3, 0.0
 
     def turn(self, now: float, is_cut: bool) -> None:
@@ -89,7 +90,8 @@ class World:
     def _turn_node(self, now: float) -> None:
         if now >= self._next:
             silent, connected = now - self._answered_at, now - self._connected_at
-            if connects_anew(self.lease.seconds, silent, connected):
+            if connects_anew(self.lease.seconds, silent, connected, self._failed):
+                self._failed = self._failed + 1 if silent > connected else 0
                 self._node, self._connected_at = Connection(SYN_S, SYN_S), now
             self._next = now + next_request(self.lease.seconds, silent)
             number = self.lease.request(now)

@@ -85,3 +85,23 @@ def test_a_worker_of_this_machine_is_ended_at_its_deadline() -> None:
     assert bench.service.child.deadline > bench.now + WATCHDOG_S / 2
     bench = Bench()
     assert bench.check(None) is State.STOPPING
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.STOPPING])
+def test_a_network_that_fails_again_and_again_holds_nothing_up_for_ever(state: State) -> None:
+    """From its first deadline on, a state waits no longer than a connection could be silent."""
+    bench = Bench(state)
+    begun = bench.now
+    while bench.now < begun + 21.0:
+        bench.check(Contact(bench.now - 9.0, True, silence_s=20.0))
+        if (bench.service.state, bench.service.child.deadline) != (state, bench.now + HELD_UP_S):
+            break
+        bench.now += HELD_UP_S
+    assert 20.0 <= bench.now - begun < 21.0
+
+
+def test_an_adopted_worker_that_does_not_answer_is_replaced() -> None:
+    """Though its loop turns: it runs without an address for calls."""
+    bench = Bench()
+    bench.service.current.adopting = True
+    assert bench.check(Contact(bench.now, False, 0.5, bench.now)) is State.STOPPING

@@ -30,3 +30,12 @@ def test_where_its_machine_does_not_know_contact_counts(sure_at: float, own: boo
     """Two of its beats are missing, although its machine had contact."""
     assert is_own(Contact(sure_at, False, None, 105.0), HEARD_AT, WATCHDOG_S) is own
     assert not is_own(Contact(sure_at, False), HEARD_AT, WATCHDOG_S)  # there will be one
+
+
+@pytest.mark.parametrize(("sure_at", "own"), [(120.0, False), (124.0, False), (124.1, True)])
+def test_a_connection_that_something_keeps_open_is_no_excuse_for_long(
+    sure_at: float, own: bool
+) -> None:
+    """A proxy may answer for one that carries nothing: by now a broken one would be a new one."""
+    contact = Contact(sure_at, False, 0.5, sure_at, silence_s=10.0)
+    assert is_own(contact, HEARD_AT, WATCHDOG_S) is own

@@ -120,18 +120,21 @@ def test_a_node_hurries_while_answers_are_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "connected", "anew"),
+    ("silent", "connected", "failed", "anew"),
     [
-        (7.9, 100.0, False),
-        (8.1, 100.0, True),
-        (9.0, 0.9, False),  # the new connection has its time, too
-        (9.0, CONNECT_S, False),
-        (12.0, CONNECT_S + 0.1, True),
+        (7.9, 100.0, 0, False),
+        (8.1, 100.0, 3, True),
+        (9.0, 0.9, 0, False),  # the new connection has its time, too
+        (9.0, CONNECT_S, 0, False),
+        (12.0, CONNECT_S + 0.1, 0, True),
+        (12.0, CONNECT_S + 0.1, 1, False),  # over a slow way it needs more
+        (12.0, 1.5 * CONNECT_S + 0.1, 1, True),
+        (99.0, 8.1, 20, True),
     ],
 )
-def test_a_node_connects_anew(silent: float, connected: float, anew: bool) -> None:
+def test_a_node_connects_anew(silent: float, connected: float, failed: int, anew: bool) -> None:
     """TCP itself tries again after as long as it has tried already."""
-    assert connects_anew(20.0, silent, connected) is anew
+    assert connects_anew(20.0, silent, connected, failed) is anew
 
 
 def test_silence_after_a_partition_is_no_worker_s_own() -> None:
