@@ -35,8 +35,9 @@ class LastWords:
         self._message = message
         self._send(message)
         while not self._acknowledged:
-            news = self._news = self._loop.create_future()
-            if not (await asyncio.wait({news}, timeout=patience()))[0]:
+            if self._news.done():
+                self._news = self._loop.create_future()  # for all who wait
+            if not (await asyncio.wait({self._news}, timeout=patience()))[0]:
                 return False
         return True
 

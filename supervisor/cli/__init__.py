@@ -44,13 +44,16 @@ def main() -> None:
 def _leave(code: int) -> NoReturn:
     """End as an interpreter does, but leave memory to the kernel: to take all modules apart is a
     fifth of a short command's time."""
-    if (threading := sys.modules.get("threading")) is not None:
-        threading._shutdown()  # waits for threads that are no daemons
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # its reader has ended; it is closed
-            stream.flush()
-    os._exit(code)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # what the command did is done
+            if (threading := sys.modules.get("threading")) is not None:
+                threading._shutdown()  # waits for threads that are no daemons
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # its reader has ended; it is closed
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 def starts_host(words: Sequence[str]) -> bool:

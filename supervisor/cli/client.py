@@ -21,6 +21,7 @@ from garrison.supervisor.config.own_machine import SUPERVISOR
 from .control_connection import ControlConnection
 from .errors import unquoted_pattern
 
+FOLLOWED_MOST = 20_000  # answers that wait to be printed
 NO_LIMIT = math.inf  # an order's wait
 ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
 PROBE_S = 1.0  # between checks that the supervisor still listens
@@ -91,10 +92,30 @@ def request(
 
 
 def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -> Iterator[Any]:
-    """Send an order that has any number of answers; yield the data of each."""
+    """Send an order that has any number of answers; yield the data of each.
+
+    A thread reads them: the supervisor keeps few for a terminal that is paused, or slow.
+    """
+    import queue  # commands that order once do without
+    import threading
+
     order = messages.Order(next(_ids), verb, names, 0.0, {**options, "follow": True})
-    for answer in _answers(_Exchange(home, order, NO_LIMIT, follows=True)):
-        yield answer.data
+    exchange = _Exchange(home, order, NO_LIMIT, follows=True)
+    waiting: queue.Queue[Any] = queue.Queue(FOLLOWED_MOST)  # data of answers, at last an error
+
+    def read() -> None:
+        try:
+            for answer in _answers(exchange):
+                waiting.put(answer.data)
+        except Exception as error:  # noqa: BLE001 (raised by who takes the answers)
+            waiting.put(error)
+
+    threading.Thread(target=read, name="follow", daemon=True).start()
+    while True:
+        found = waiting.get()
+        if isinstance(found, Exception):
+            raise found
+        yield found
 
 
 class Conversation:
@@ -227,11 +248,11 @@ class _Exchange(msgspec.Struct):
 
 
 def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
-    if is_operator(exchange.home):
-        socket_paths.check_admitted(exchange.path)
     connection = ControlConnection(exchange.path, exchange.token())
     try:
         _wait_until_listening(connection, exchange.path)
+        if is_operator(exchange.home):
+            socket_paths.check_admitted(exchange.path)
         yield from _received(connection, exchange)
     except SupervisorGone as error:
         if exchange.sent and exchange.order.verb in CHANGING:

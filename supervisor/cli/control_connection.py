@@ -33,6 +33,7 @@ class ControlConnection:
         self._decoder = zmtp.Decoder(MAX_MESSAGE)
         self._unsent = b""
         self._probed = False
+        self._takes = True  # the other end has not closed, as far as writing has shown
         self._open_at = 0.0  # not before
 
     @property
@@ -57,7 +58,7 @@ class ControlConnection:
         self._socket = socket_paths.connected(self._path)
         if self._socket is not None:
             self._socket.setblocking(False)
-            self._probed = False
+            self._probed, self._takes = False, True
             self._write(self._opening)
 
     def send(self, frames: Sequence[bytes]) -> None:
@@ -101,11 +102,11 @@ class ControlConnection:
     def _is_in(self, ready: set[int]) -> bool:
         return self._socket is not None and self._socket.fileno() in ready
 
-    def _poll(self, seconds: float, other: int | None) -> set[int]:
+    def _poll(self, seconds: float, other: int | None, reads: int = select.POLLIN) -> set[int]:
         """Return the descriptors that are ready within some time."""
         poll = select.poll()
         if self._socket is not None:
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            poll.register(self._socket, reads | (select.POLLOUT if self._unsent else 0))
         if other is not None:
             poll.register(other, select.POLLIN)
         return {fd for fd, _ in poll.poll(seconds * 1000)}
@@ -123,7 +124,7 @@ class ControlConnection:
         return data
 
     def _write(self, data: bytes) -> None:
-        if self._socket is None:
+        if self._socket is None or not self._takes:
             return
         self._unsent += data
         try:
@@ -131,8 +132,8 @@ class ControlConnection:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
             return
-        except OSError:
-            self._drop()
+        except OSError:  # what the other end had sent before it closed is read first
+            self._takes, self._unsent = False, b""
 
     def _drop(self) -> None:
         if self._socket is not None:
@@ -145,6 +146,6 @@ class ControlConnection:
         """Send what is left for a moment, and close."""
         until = time.monotonic() + LINGER_S
         while self._unsent and (left := until - time.monotonic()) > 0:
-            self._poll(left, None)
+            self._poll(left, None, reads=0)
             self._write(b"")
         self._drop()

@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 
+from garrison.ipc import socket_paths, zmtp
 from garrison.ipc.errors import SupervisorGone
+from garrison.ipc.messages import SUPERVISOR, Answer, Identify, encode
 from garrison.ipc.socket_paths import new_token
-from garrison.supervisor.cli import control_connection
+from garrison.supervisor.cli import client, control_connection
 from garrison.supervisor.cli.control_connection import ControlConnection
 
 LONG_S = 10.0
@@ -145,3 +148,52 @@ def test_what_finds_no_room_is_sent_later(there: Host) -> None:
     thread.join()
     assert received == [[token, b"", large]]
     connection.close()
+
+
+def test_an_answer_before_the_end_is_read_though_writing_fails(tmp_path: Path) -> None:
+    """A supervisor answers and ends; a command that writes then takes the answer for all that."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        listener.listen()
+        connection = ControlConnection(str(tmp_path / "control.sock"), new_token())
+        connection.open()
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(zmtp.opening(b""))
+            assert connection.receive(0.1) == []
+            peer.sendall(zmtp.encode([b"", b"the answer"]))
+    connection.send([b"", b"a look"])
+    connection.send([b"", b"another"])
+    assert connection.receive(LONG_S) == [[b"", b"the answer"]]
+    assert connection.receive(0.1) == []
+    assert not connection.is_open
+    connection.close()
+
+
+def test_what_is_followed_is_read_while_it_is_not_printed(short_path: Path) -> None:
+    """The supervisor keeps few answers for a connection, and forgets one that does not read."""
+    count = 3000
+    (short_path / "run").mkdir()
+    there = Host(Path(socket_paths.control_path(socket_paths.run_folder(short_path))))
+    there.router.set(zmq.SNDHWM, 64)
+    there.router.set(zmq.SNDTIMEO, int(LONG_S * 1000))
+    there.router.set(zmq.ROUTER_MANDATORY, 1)
+
+    def supervise() -> None:
+        token, _ = there.router.recv_multipart()  # the probe
+        there.router.send_multipart([token, SUPERVISOR, encode([Identify()])])
+        token, _, orders = there.router.recv_multipart()
+        number = msgspec.msgpack.decode(orders)[0]["id"]
+        for one in range(count):
+            answer = Answer(number, True, {"number": one, "text": "x" * 200}, more=True)
+            there.router.send_multipart([token, SUPERVISOR, encode([answer])])
+        sent.set()
+
+    sent, thread = threading.Event(), threading.Thread(target=supervise)
+    thread.start()
+    followed = client.follow(short_path, "events")
+    assert next(followed)["number"] == 0
+    assert sent.wait(2 * LONG_S)  # although nothing takes them
+    assert [next(followed)["number"] for _ in range(count - 1)] == list(range(1, count))
+    thread.join()
+    there.end()
