@@ -123,4 +123,4 @@ def test_each_crash_is_told_once(host: Host, fake: FakePlatform, kills: int) -> 
     last = len(fake.answers("dm-ada"))
     until(lambda: len(fake.answers("dm-ada")) > last, what="the last crash is told")
 
-    assert told(fake) == kills
+    assert told(fake) == kills, "\n".join(fake.answers("dm-ada"))
