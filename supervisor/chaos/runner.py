@@ -209,6 +209,8 @@ class Run:
             if mail is not None:
                 await mail.all_delivered(self._options.within)
             await self._measure(before=False)
+            if self._failure is not None:
+                raise self._failure
             await self._find_orphans()
         finally:
             for task in (*endless, *work, *self._faults):
@@ -320,7 +322,11 @@ class Run:
         later."""
         growth, until = self._tally.growth, self._loop.time() + SETTLE_S
         while True:
-            head = (await self._client.order("status"))["supervisor"]
+            try:
+                head = (await self._client.order("status"))["supervisor"]
+            except SupervisorGone:
+                self._failure = self._failure or ended(self._options.home)
+                return
             memory, descriptors = head["rss_bytes"], head["descriptors"]
             if before:
                 growth.memory_before, growth.descriptors_before = memory, descriptors

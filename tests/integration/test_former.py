@@ -5,6 +5,7 @@ answers of its command line.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -184,8 +185,12 @@ async def test_a_former_host_is_upgraded_without_a_restart(host: Hosting, former
 
 
 def commands(host: Host) -> list[bytes]:
-    """Return the command lines of a host's processes."""
-    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in host.processes()]
+    """Return the command lines of a host's processes, of those that have not ended meanwhile."""
+    found = list[bytes]()
+    for pid in host.processes():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
 
 
 def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> None:
