@@ -24,7 +24,7 @@ class LastWords:
         self._acknowledged = False
         self._news: asyncio.Future[None] = loop.create_future()
 
-    async def say(self, message: Upward, patience: Callable[[], float]) -> bool:
+    async def report(self, message: Upward, patience: Callable[[], float]) -> bool:
         """Send a message; return whether it was acknowledged.
 
         Args:

@@ -474,6 +474,6 @@ class Session:
     async def send_last(
         self, message: Upward, patience: Callable[[], float] = lambda: ACKNOWLEDGE_S
     ) -> None:
-        """Send a message, wait until it is acknowledged, and close; see `LastWords.say`."""
-        await self._last_words.say(message, patience)
+        """Send a message, wait until it is acknowledged, and close; see `LastWords.report`."""
+        await self._last_words.report(message, patience)
         self.close()

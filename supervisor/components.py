@@ -134,6 +134,8 @@ def local_engine(
         early: The first launcher, if it was started already.
     """
     grace, each_cgroup = host.orphan_grace, host.cgroups
+    if early is not None:
+        others.discard(early.pid)
     return LocalEngine(host.run, host.logs, environment, grace, each_cgroup, others, early)
 
 

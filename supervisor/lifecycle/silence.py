@@ -42,14 +42,14 @@ def is_own(contact: Contact, heard_at: float, watchdog: float) -> bool:
     """
     if contact.reported_at <= heard_at:  # that was before the silence
         return False
-    if contact.loop_s is not None and contact.loop_s < watchdog:
-        # Its connection would have ended, and another one begun: something on the way keeps it.
-        return contact.sure_at > heard_at + watchdog + DEAF_SILENCES * contact.silence_s
-    if contact.loop_s is not None:
+    if contact.loop_s is None:
+        # Beats come four times within a watchdog. So a machine that was heard of half a watchdog
+        # after the last one has none under way.
+        return contact.sure_at >= heard_at + watchdog / 2
+    if contact.loop_s >= watchdog:
         return True
-    # Beats come four times within a watchdog. So a machine that was heard of half a watchdog after
-    # the last one has none under way.
-    return contact.sure_at >= heard_at + watchdog / 2
+    # Its connection would have ended, and another one begun: something on the way keeps it.
+    return contact.sure_at > heard_at + watchdog + DEAF_SILENCES * contact.silence_s
 
 
 def waits(contact: Contact, due_at: float, now: float) -> bool:

@@ -1,6 +1,6 @@
 """A launcher that is started before its supervisor is imported: both import at the same time.
 
-It serves nobody, and is not at its path, until the supervisor has the locks of the home and sends
+It forks nothing, and is not at its path, until the supervisor has the locks of the home and sends
 it a command. It ends if the supervisor ends before that. This module imports little: what comes
 before it makes every start later.
 """

@@ -74,8 +74,6 @@ class LocalEngine:
         self._run, self._logs = run, logs
         self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
-        if early is not None:
-            self._others.discard(early.pid)
         self._strangers = set(self._others)  # no code of this process waits for these
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup, early)
         self._workers = WorkerTable()
@@ -274,7 +272,7 @@ class LocalEngine:
         return key in self._workers or (self._takeover is not None and key in self._former.known)
 
     def contact(self, key: Key) -> None:
-        """Return that workers of this machine can always be heard."""
+        """Return None: nothing on the way holds up what workers of this machine send."""
 
     def left(self, handles: Sequence[Handle]) -> list[Handle]:
         """Return those of these processes that still run."""

@@ -20,7 +20,7 @@ CODE = f"{sys.executable} {process_tree.__file__}"
 
 
 class EarlySettings(msgspec.Struct, frozen=True):
-    """What a launcher that was started early is told first. The descriptor of its log is attached.
+    """What a launcher that was started early is sent first. The descriptor of its log is attached.
 
     It is of the same code as its supervisor.
     """

@@ -26,7 +26,7 @@ import asyncio
 from pathlib import Path
 from garrison.workers import Plugin, Service
 
-SAID_S = 0.3
+REPORTED_S = 0.3
 folder = Path(__file__).parent
 
 class Swift(Service):
@@ -35,7 +35,7 @@ class Swift(Service):
     @classmethod
     async def start(cls, runtime):
         if runtime.generation > 1:
-            asyncio.get_running_loop().call_later(SAID_S, (folder / "said").touch)
+            asyncio.get_running_loop().call_later(REPORTED_S, (folder / "reported").touch)
         return cls(runtime)
 
 plugin = Plugin(name="swift", services=[Swift])
@@ -51,7 +51,7 @@ def test_a_service_that_runs_has_a_pid(host: Hosting) -> None:
     gate = one.folder / "gate"
     os.mkfifo(gate)
     old = one.kill("swift")
-    until((one.folder / "said").exists, what="the worker has reported that it is ready")
+    until((one.folder / "reported").exists, what="the worker has reported that it is ready")
     row = one.status("swift")
     assert (row["state"], row["pid"]) == ("starting", None)
     gate.write_bytes(b"")

@@ -113,13 +113,13 @@ def test_a_hello_that_is_not_answered_is_sent_again(host: Hosting) -> None:
     assert (row["state"], row["generation"]) == ("running", 1)
 
 
-# It ends by itself once there is `enough`, and touches `said` when that was reported.
+# It ends by itself once there is `enough`, and touches `reported` when that was reported.
 PART = """
 import asyncio
 from pathlib import Path
 from garrison.workers import Plugin, Service
 
-SAID_S = 0.3
+REPORTED_S = 0.3
 folder = Path(__file__).parent
 
 class Part(Service):
@@ -136,7 +136,7 @@ class Part(Service):
             raise SystemExit
 
     async def stop(self):
-        asyncio.get_running_loop().call_later(SAID_S, (folder / "said").touch)
+        asyncio.get_running_loop().call_later(REPORTED_S, (folder / "reported").touch)
 
 plugin = Plugin(name="part", services=[Part])
 """
@@ -148,7 +148,7 @@ def test_a_clean_end_that_was_reported_to_a_killed_supervisor_is_one(host: Hosti
     one = host(LONG_GRACE + transient, files={"part.py": PART})
     os.kill(one.pid, signal.SIGSTOP)
     one.write("enough", "")
-    until((one.folder / "said").exists, what="it has reported its end")
+    until((one.folder / "reported").exists, what="it has reported its end")
     one.end(signal.SIGKILL)
     one.up()
     row = one.wait_for("part", "stopped")
@@ -156,13 +156,13 @@ def test_a_clean_end_that_was_reported_to_a_killed_supervisor_is_one(host: Hosti
 
 
 # The start of each incarnation but the first takes as long as there is no `done`, and says so once
-# there is `slow`. `said` is made when that was sent.
+# there is `slow`. `reported` is made when that was sent.
 SLOW = """
 import asyncio
 from pathlib import Path
 from garrison.workers import Plugin, Service
 
-LOOK_S, SAID_S = 0.02, 0.3
+LOOK_S, REPORTED_S = 0.02, 0.3
 folder = Path(__file__).parent
 
 async def until(name):
@@ -178,7 +178,7 @@ class Slow(Service):
             (folder / "starts").touch()
             await until("slow")
             runtime.extend(40.0, "it is slow")
-            asyncio.get_running_loop().call_later(SAID_S, (folder / "said").touch)
+            asyncio.get_running_loop().call_later(REPORTED_S, (folder / "reported").touch)
             await until("done")
         return cls(runtime)
 
@@ -194,7 +194,7 @@ def test_a_start_that_was_extended_stays_so(host: Hosting) -> None:
     pid = until(lambda: one.status("slow")["pid"])
     os.kill(one.pid, signal.SIGSTOP)
     one.write("slow", "")
-    until((one.folder / "said").exists, what="it has extended its start")
+    until((one.folder / "reported").exists, what="it has extended its start")
     one.end(signal.SIGKILL)
     one.start()
     (extended,) = until(lambda: one.events("service.extended", "slow"))

@@ -18,7 +18,7 @@ class Spoken:
         waits = iter(patience)
         loop = asyncio.get_running_loop()
         self.words = LastWords(loop, self.sent.append)
-        self.said = loop.create_task(self.words.say(LAST, lambda: next(waits)))
+        self.said = loop.create_task(self.words.report(LAST, lambda: next(waits)))
 
 
 async def turn() -> None:
@@ -59,7 +59,7 @@ async def test_an_acknowledgement_at_once_is_noticed() -> None:
     """It may come while the message is being sent."""
     loop = asyncio.get_running_loop()
     words = LastWords(loop, lambda message: words.acknowledged())
-    assert await words.say(LAST, lambda: 0.0)
+    assert await words.report(LAST, lambda: 0.0)
 
 
 async def test_nothing_is_repeated_before_it_was_said() -> None:
