@@ -21,6 +21,7 @@ HURRY_S = 0.3  # between two requests while answers are missing: contact may be 
 # after as long; TCP itself tries again after one second, then after two more.
 CONNECT_S = 2.0
 CONNECT_GROWTH = 1.5  # times as long for each connection that had no answer: the way may be slow
+URGENT_LEASES = 0.5  # of silence until the lease's end is near, and no try may be long
 SILENCE_LEASES = 2  # leases that a connection may be silent until the kernel ends it
 SENT_MOST = 64  # requests whose answers still count
 
@@ -51,7 +52,8 @@ def connects_anew(lease: float, silent: float, connected: float, failed: int) ->
         failed: Connections before it that had no answer, since the last answer.
     """
     longest = 2 * interval(lease)
-    allowed = CONNECT_S * CONNECT_GROWTH**failed
+    is_urgent = URGENT_LEASES * lease < silent < lease
+    allowed = CONNECT_S if is_urgent else CONNECT_S * CONNECT_GROWTH**failed
     return silent > longest if silent < connected else connected > min(longest, allowed)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from garrison.supervisor.lifecycle.silence import Contact, is_own
@@ -151,6 +151,8 @@ def test_a_loop_that_turns_is_not_taken_for_hung(
 
 
 @given(LEASES, st.floats(0.0, 12.0), st.floats(0.05, 1.0))
+@example(60.0, 0.0, 1.0)
+@example(20.0, 9.0, 1.0)
 def test_a_partition_that_is_shorter_than_the_lease_ends_nothing(
     lease: float, after: float, share: float
 ) -> None:

@@ -127,8 +127,10 @@ def test_a_node_hurries_while_answers_are_missing() -> None:
         (9.0, 0.9, 0, False),  # the new connection has its time, too
         (9.0, CONNECT_S, 0, False),
         (12.0, CONNECT_S + 0.1, 0, True),
-        (12.0, CONNECT_S + 0.1, 1, False),  # over a slow way it needs more
-        (12.0, 1.5 * CONNECT_S + 0.1, 1, True),
+        (10.0, CONNECT_S + 0.1, 1, False),  # over a slow way it needs more
+        (10.0, 1.5 * CONNECT_S + 0.1, 1, True),
+        (10.1, CONNECT_S + 0.1, 9, True),  # not where the lease is soon over
+        (20.0, CONNECT_S + 0.1, 9, False),  # or is over anyway
         (99.0, 8.1, 20, True),
     ],
 )
