@@ -10,6 +10,7 @@ import click
 
 from garrison.ipc.messages import encodable
 
+from .collecting import resume_collecting
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 from .render.lines import terminal_width
@@ -157,6 +158,8 @@ def garrison(invocation: Invocation) -> None:
     supervisor, 75 timed out, 130 interrupted.
     """
     verb = click.get_current_context().invoked_subcommand
+    if verb != "up":  # which imports a supervisor first
+        resume_collecting()
     invocation.acts = verb not in SHOWING
     if invocation.acts and invocation.streams is not None:
         invocation.streams.serve_command_that_acts()

@@ -29,6 +29,7 @@ from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
 from .client import NO_LIMIT, EndingSupervisor, request
+from .collecting import resume_collecting
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, encode, envelope, options
 from .progress import OrderProgress, Progress
@@ -84,6 +85,7 @@ def up(
         )
     check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
+        resume_collecting()
         return _run_detached(invocation, config, another)
     return _run_foreground(invocation, config, events_only, another=another, watch=watch)
 
@@ -171,6 +173,7 @@ def _supervise(
     supervisor = Supervisor(config, os.environ, journal, identity, handover, engine)
     console.say(f"garrison {installed_version()}, home {host.home}, config {config.shown}")
     console.start()
+    resume_collecting()
     try:
         with _watching(invocation, config) if watch else contextlib.nullcontext():
             supervisor.run()

@@ -10,7 +10,10 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+
+TYPE_CHECKING = False  # `typing` is left out for the sake of `garrison up`
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 STANDARD = (0, 1, 2)
 
@@ -42,7 +45,7 @@ class OutputStream(io.RawIOBase):
     def isatty(self) -> bool:
         return not self._missing and os.isatty(self._descriptor)
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "Any") -> int:
         rest = memoryview(bytes(data))
         try:
             if self._missing and rest:
@@ -98,7 +101,7 @@ def _open_missing() -> Iterator[int]:
             yield opened
 
 
-def _replace(number: int, former: TextIO | None, missing: bool) -> tuple[OutputStream, TextIO]:
+def _replace(number: int, former: "TextIO | None", missing: bool) -> "tuple[OutputStream, TextIO]":
     name = "<stdout>" if number == 1 else "<stderr>"
     raw = OutputStream(number, name, missing or former is None)
     if former is None:

@@ -12,9 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from garrison.supervisor.config.passed_variables import is_passed_to_all
+
+TYPE_CHECKING = False  # what comes before the launcher does without `typing`
+if TYPE_CHECKING:
+    from typing import Any
 
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 EARLY = "early"  # the argument of such a launcher
@@ -136,9 +139,9 @@ def begin(environ: Mapping[str, str]) -> EarlyLauncher | None:
         return None
 
 
-def _file_actions(connection: int) -> list[Any]:
+def _file_actions(connection: int) -> "list[Any]":
     """Return what it does with its descriptors: it has its connection alone, and no log yet."""
-    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    actions: "list[Any]" = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     actions += [(os.POSIX_SPAWN_OPEN, out, os.devnull, os.O_WRONLY, 0) for out in (1, 2)]
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         number = int(name)
