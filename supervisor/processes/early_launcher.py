@@ -141,7 +141,7 @@ def begin(environ: Mapping[str, str]) -> EarlyLauncher | None:
 
 def _file_actions(connection: int) -> "list[Any]":
     """Return what it does with its descriptors: it has its connection alone, and no log yet."""
-    actions: "list[Any]" = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     actions += [(os.POSIX_SPAWN_OPEN, out, os.devnull, os.O_WRONLY, 0) for out in (1, 2)]
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         number = int(name)
