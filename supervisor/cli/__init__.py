@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
-__all__ = ["main"]
+__all__ = ["main", "resume_collecting", "starts_host"]
 
 NOT_LINUX = (
     "garrison runs on Linux alone, so start it in Docker (macOS, Windows) or in WSL 2 (Windows)"
@@ -62,6 +62,13 @@ def _leave(code: int) -> "NoReturn":
                 stream.flush()
     finally:
         os._exit(code)
+
+
+def resume_collecting() -> None:
+    """Collect garbage from now on, and never look through what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def starts_host(words: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import click
 
 from garrison.ipc.messages import encodable
 
-from .collecting import resume_collecting
+from . import resume_collecting
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 from .render.lines import terminal_width

@@ -28,8 +28,8 @@ from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
+from . import resume_collecting
 from .client import NO_LIMIT, EndingSupervisor, request
-from .collecting import resume_collecting
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, encode, envelope, options
 from .progress import OrderProgress, Progress
