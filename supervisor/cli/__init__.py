@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from garrison.supervisor.processes.early_launcher import EarlyLauncher
 
-__all__ = ["main", "resume_collecting", "starts_host"]
+__all__ = ["main"]
 
 NOT_LINUX = (
     "garrison runs on Linux alone, so start it in Docker (macOS, Windows) or in WSL 2 (Windows)"
@@ -30,7 +30,7 @@ def main() -> None:
     if sys.platform != "linux":
         sys.exit(f"error: {NOT_LINUX}")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes during imports
-    gc.disable()  # until the command runs: imports leave next to nothing to collect
+    gc.disable()  # until the command runs: its imports leave next to nothing to collect
     from .streams import Streams
 
     streams = Streams()  # before anything else is opened
@@ -62,13 +62,6 @@ def _leave(code: int) -> "NoReturn":
                 stream.flush()
     finally:
         os._exit(code)
-
-
-def resume_collecting() -> None:
-    """Collect garbage from now on, and never look through what was imported."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 def starts_host(words: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """The group of all verbs, each imported when it is used, and the run of one command line."""
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -10,7 +11,6 @@ import click
 
 from garrison.ipc.messages import encodable
 
-from . import resume_collecting
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 from .render.lines import terminal_width
@@ -159,7 +159,8 @@ def garrison(invocation: Invocation) -> None:
     """
     verb = click.get_current_context().invoked_subcommand
     if verb != "up":  # which imports a supervisor first
-        resume_collecting()
+        gc.freeze()
+        gc.enable()
     invocation.acts = verb not in SHOWING
     if invocation.acts and invocation.streams is not None:
         invocation.streams.serve_command_that_acts()

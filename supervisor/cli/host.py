@@ -1,6 +1,7 @@
 """Verbs about the host: up, down, upgrade. Durations are seconds."""
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -28,7 +29,6 @@ from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
-from . import resume_collecting
 from .client import NO_LIMIT, EndingSupervisor, request
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, encode, envelope, options
@@ -85,7 +85,7 @@ def up(
         )
     check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
-        resume_collecting()
+        gc.enable()
         return _run_detached(invocation, config, another)
     return _run_foreground(invocation, config, events_only, another=another, watch=watch)
 
@@ -173,7 +173,8 @@ def _supervise(
     supervisor = Supervisor(config, os.environ, journal, identity, handover, engine)
     console.say(f"garrison {installed_version()}, home {host.home}, config {config.shown}")
     console.start()
-    resume_collecting()
+    gc.freeze()  # what was imported is not looked through
+    gc.enable()
     try:
         with _watching(invocation, config) if watch else contextlib.nullcontext():
             supervisor.run()
