@@ -1,6 +1,7 @@
 """The owner's messages on their way: with and without a mailbox, refused, and over a restart."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from tests.support.waiting import until_true
 from garrison.ipc.log_events import LogEvent
 from garrison.ipc.mail import DeadLetter
 from garrison.workers import idempotent
+from garrison.workers.services.agent.owner import telling
 from garrison.workers.services.agent.owner.outbox import State, load, unix_time
 from garrison.workers.services.agent.owner.telling import FILE, OwnerNews
+from garrison.workers.sqlite.files import replace_file
 from garrison.workers.testing import Harness
 
 EVERY_S = 0.02
@@ -146,6 +149,38 @@ async def test_what_was_read_and_not_told_is_told_by_the_next_life(
         await until_true(lambda: platform.said, 5.0)
 
     assert [text for _, text, _ in platform.said] == ["other is down. It is tried again."]
+
+
+async def test_what_is_not_on_the_disk_is_not_told(
+    tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed agent would make another message of the same events, if the disk is slow."""
+    platform, begun, told = Platform(), threading.Event(), threading.Event()
+
+    def replace_slowly(path: Path, data: bytes) -> None:
+        if b"is down" in data and not begun.is_set():
+            begun.set()
+            told.wait(0.5)  # too early, if it is: nothing is to be told here
+        replace_file(path, data)
+
+    kept: list[set[str]] = []  # what the file has as something is told
+
+    async def send_direct(*message: Any) -> None:
+        told.set()
+        kept.append({item.id for item in load(tmp_path / FILE).outbox.get("chat", [])})
+        platform.said.append(message[:3])
+
+    monkeypatch.setattr(telling, "replace_file", replace_slowly)
+    monkeypatch.setattr(platform, "send_direct", idempotent(send_direct))
+    async with Rig(tmp_path, events, platform):
+        await until_true(lambda: load(tmp_path / FILE).cursor)
+        events.add("backoff", exit="was killed by SIGKILL")
+        await until_true(begun.is_set)
+        events.add("running")  # wakes what sends, while the file is being written
+        await until_true(lambda: len(platform.said) > 1)
+
+    for (_, _, id), on_disk in zip(platform.said, kept, strict=True):
+        assert id in on_disk
 
 
 async def test_a_message_that_cannot_be_sent_is_tried_again(tmp_path: Path, events: Events) -> None:

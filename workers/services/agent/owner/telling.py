@@ -194,6 +194,7 @@ class OwnerNews:
             if not box:
                 await self._wait(None)
                 continue
+            await self._until_saved()
             try:
                 await self._post(platform, box[0])
             except InvalidCall as error:  # it never can be
@@ -232,6 +233,12 @@ class OwnerNews:
         self._unsaved += 1
         if self._unsaved >= SAVED_EVERY and not self._state.news.is_any:
             await self._save()
+
+    async def _until_saved(self) -> None:
+        """Wait for a message to be on the disk: one that is posted before it is there is made anew
+        if the agent is killed meanwhile, of more events, so under another id."""
+        async with self._saving:  # in turn: `_tell` saves at once what it has put into the outbox
+            return
 
     async def _save(self) -> None:
         self._unsaved = 0
