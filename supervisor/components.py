@@ -248,6 +248,7 @@ class _Builder:
             stores.orders,
             lambda: (self._plugins.config.digest, self._plugins.read),
             loop.report_unsaved,
+            lambda token: sockets.publisher.send(token, Acknowledged()),
         )
         self._manager = self._build_manager(snapshots)
         adoption = Adoption(host, self._engine, sockets.endpoints, self._log)
@@ -364,6 +365,7 @@ class _Builder:
             sockets.direct,
             snapshots.touch,
             snapshots.write,
+            snapshots.acknowledge_saved,
             loop.wake,
             self._places,
         )

@@ -35,6 +35,7 @@ class Effects(msgspec.Struct):
     Args:
         touch: The snapshot on disk is out of date.
         save: Writes the snapshot at once.
+        acknowledge_saved: Acknowledges a worker's report of its end once the snapshot has it.
         wake: The next turn of the loop must not wait.
     """
 
@@ -50,6 +51,7 @@ class Effects(msgspec.Struct):
     direct: DirectRouting
     touch: Callable[[], None]
     save: Callable[[], object]
+    acknowledge_saved: Callable[[Token], None]
     wake: Callable[[], None]
     places: Places = msgspec.field(default_factory=OneMachine)
     _logged_limits: set[tuple[str, str]] = msgspec.field(default_factory=set)

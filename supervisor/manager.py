@@ -419,12 +419,8 @@ class ServiceManager:
                 # A worker that beats and has no Hello is of no use to this supervisor.
                 if event is not None and not service.current.adopting:
                     self.apply(service, event)
-            case messages.Failing():
-                service.current.failing = message
-                self._use.publisher.send(token, messages.Acknowledged())
-            case messages.Stopped():
-                service.current.stopped = message
-                self._use.publisher.send(token, messages.Acknowledged())
+            case messages.Failing() | messages.Stopped():
+                self._reports.take_last(service, message)
             case messages.Subscribe(events):
                 if events != service.current.events:
                     service.current.events = events

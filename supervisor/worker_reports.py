@@ -42,6 +42,26 @@ class WorkerReports:
             case _:
                 assert_never(message)
 
+    def take_last(self, service: Service, message: messages.Failing | messages.Stopped) -> None:
+        """Note a worker's report of its end, and acknowledge it: then the process ends.
+
+        An end that is neither ordered nor a crash is on disk before. Otherwise a supervisor that
+        is killed now leaves the next one a process that is gone, which counts as crashed.
+        """
+        token = service.current.token
+        match message:
+            case messages.Failing():
+                service.current.failing = message
+                is_crash = not message.permanent and message.retry_s is None
+            case messages.Stopped():
+                service.current.stopped, is_crash = message, False
+            case _:
+                assert_never(message)
+        if is_crash or service.state is State.STOPPING:
+            self._use.publisher.send(token, messages.Acknowledged())
+        else:
+            self._use.acknowledge_saved(token)
+
     def take_usage(self, service: Service, used: Used) -> Event | None:
         """Compare what a worker's process tree uses with the limits of its service."""
         limits = service.spec.limits

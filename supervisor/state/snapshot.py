@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from garrison.ipc.messages import Manifest, PluginRead, State
+from garrison.ipc.messages import Failing, Manifest, PluginRead, State, Stopped
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.order_note import NO_ORDER, OrderNote
@@ -107,6 +107,8 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     own_restarts: tuple[float, ...] = ()
     led_by: tuple[str, ...] = ()  # of its incarnation
     node: str = ""  # that its incarnation runs on
+    stopped: Stopped | None = None  # its incarnation's own report of an orderly end, …
+    failing: Failing | None = None  # … or of a failure
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -159,6 +161,8 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         restarted_by=one.restarted_by,
         own_restarts=one.own_restarts,
         led_by=current.led_by,
+        stopped=current.stopped,
+        failing=current.failing,
     )
 
 
@@ -218,6 +222,8 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
         started=_by_own_interpreter(one.started),
         extended=one.extended,
         led_by=one.led_by,
+        stopped=one.stopped,
+        failing=one.failing,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
-from garrison.ipc.messages import PluginRead
+from garrison.ipc.messages import PluginRead, Token
 from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.pausing import PauseNote
 from garrison.supervisor.lifecycle.services import ServiceTable
@@ -36,6 +36,7 @@ class SnapshotWriter:
         orders: The operator's orders.
         known: Returns the config's digest and what was read of the plugins.
         report_unsaved: Called once for each new reason why the file cannot be written.
+        acknowledge: Acknowledges a worker's report of its end.
 
     Attributes:
         due: When `write` has something to do.
@@ -48,9 +49,12 @@ class SnapshotWriter:
         orders: OrderStore,
         known: Callable[[], tuple[str, dict[str, PluginRead]]],
         report_unsaved: Callable[[str], None],
+        acknowledge: Callable[[Token], object],
     ) -> None:
         self._state, self._services, self._orders = state, services, orders
         self._known, self._problem = known, SaveProblem(report_unsaved)
+        self._acknowledge = acknowledge
+        self._reported: set[Token] = set()  # workers whose report waits for the next write
         self._unsaved = False
         self._took_s = 0.0  # the last write
         self._wanted: dict[str, bool] | None = None
@@ -63,6 +67,12 @@ class SnapshotWriter:
             self._unsaved = True
             wait = max(SAVE_S, SAVE_SHARE * self._took_s)
             self.due = time.monotonic() + min(wait, SAVE_MOST_S)
+
+    def acknowledge_saved(self, token: Token) -> None:
+        """Acknowledge a worker's report of its end after the next write, also one that fails: the
+        worker must not wait for a full disk."""
+        self._reported.add(token)
+        self.touch()
 
     def next_order(self) -> int:
         """Return the number of the next order: higher than that of any before it."""
@@ -110,6 +120,12 @@ class SnapshotWriter:
     def write(self) -> str:
         """Write the snapshot, and orders that are not on disk yet; return the problem, if any."""
         self._unsaved, self.due = False, inf
+        problem = self._write_files()
+        while self._reported:
+            self._acknowledge(self._reported.pop())
+        return problem
+
+    def _write_files(self) -> str:
         if self._removed:
             return ""
         began = time.monotonic()

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from tests.support.host import LONG_GRACE, ROOT, Host, Hosting
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 # While there is `gate`, a FIFO, its import waits there. `turned` is made once the loop has turned
 # for so long that the worker has introduced itself. Until then no answer reaches it.
@@ -201,3 +201,59 @@ def test_a_start_that_was_extended_stays_so(host: Hosting) -> None:
     assert 30.0 < extended["data"]["seconds"] <= 40.0
     one.write("done", "")
     assert one.wait_for("slow", "running")["pid"] == pid
+
+
+# Once there is `end`, which names how it ends and a pid, it ends so. As its report is acknowledged,
+# it kills that process: its supervisor.
+ENDING = """
+import os
+from pathlib import Path
+from garrison.ipc.last_words import LastWords
+from garrison.workers import PermanentFailure, Plugin, Service
+
+folder = Path(__file__).parent
+acknowledged = LastWords.acknowledged
+
+def kill_and_acknowledge(words):
+    if (folder / "end").exists():
+        os.kill(int((folder / "end").read_text().split()[1]), 9)
+        (folder / "end").unlink()
+    acknowledged(words)
+
+LastWords.acknowledged = kill_and_acknowledge
+
+class Part(Service):
+    service_type = "part"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.every(0.02, service.look)
+        return service
+
+    async def look(self):
+        if (folder / "end").exists():
+            word = (folder / "end").read_text()
+            raise SystemExit if word.startswith("cleanly") else PermanentFailure("bad token")
+
+plugin = Plugin(name="part", services=[Part])
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "reason"),
+    [("cleanly", "stopped", "it asked to end"), ("badly", "failed", "bad token")],
+)
+def test_an_end_that_a_killed_supervisor_has_acknowledged_is_known(
+    host: Hosting, how: str, state: str, reason: str
+) -> None:
+    """The next supervisor finds the process gone: it would start the service again as crashed."""
+    transient = '[plugins.part]\n[services.part]\nrestart = "transient"\n'
+    one = host(LONG_GRACE + transient, files={"part.py": ENDING})
+    one.write("end.new", f"{how} {one.pid}")
+    (one.folder / "end.new").rename(one.folder / "end")
+    assert one.process is not None
+    assert one.process.wait(PATIENCE) == -signal.SIGKILL
+    one.up()
+    row = one.wait_for("part", state)
+    assert (row["generation"], reason in row["reason"]) == (1, True), row

@@ -28,7 +28,8 @@ class ServiceLogger(logging.Logger):
     Other handlers of the author's get its records as well.
     """
 
-    handler: logging.Handler  # writes to the service's log
+    # It writes to the service's log; where a plugin is only read, to standard error.
+    handler: logging.Handler = logging.lastResort or logging.StreamHandler()
 
     @property
     def disabled(self) -> bool:

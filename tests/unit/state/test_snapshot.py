@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
+from garrison.ipc.messages import Failing, Manifest, MethodInfo, PluginRead, State, Stopped
 from garrison.supervisor.config.load import load as load_config
 from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
@@ -251,6 +251,8 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         own_restarts=(41.0, 42.0),
         led_by=("ada.chat",),
         node="box",
+        stopped=Stopped("its work is done"),
+        failing=Failing("start", "bad token", permanent=True),
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)

@@ -20,6 +20,23 @@ print(*own, type(logging.getLogger()).__name__, logging.getLogger().level)
 """
 
 
+READ = """
+import logging
+from garrison.workers.process import logs
+
+logs.prepare()
+logging.getLogger("asyncio").error("a plugin has raised in its loop")
+"""
+
+
+def test_what_is_logged_before_a_service_is_known_is_shown() -> None:
+    """A process that only reads a plugin installs nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == "a plugin has raised in its loop\n"
+
+
 def test_garrisons_loggers_are_taken_over_whenever_they_appear() -> None:
     """Those of libraries and the root are not."""
     done = subprocess.run(
