@@ -5,16 +5,16 @@ that arrived. So it is looked at once after each turn that used it, behind what 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import zmq
 
 from . import sockets
-from .batching import BATCH_BYTES, Batching
+from .batching import BATCH_BYTES
 from .frames import LENT
-from .messages import SUPERVISOR, Call, Frames, Token, decode_data, encode
+from .messages import Token
+from .router_link import RouterLink
 from .sockets import EVENTS, POLLIN
 
 MESSAGES_A_TURN = 64  # read before the loop's other work runs
@@ -22,7 +22,7 @@ RECEIVE_MOST = 20_480  # read at once, when the router has ended; its queue hold
 RETRY_S = 0.1  # with a backlog: check again, in case an edge of the descriptor was missed
 
 
-class Link(Batching):
+class Link(RouterLink):
     """One DEALER socket.
 
     Args:
@@ -57,67 +57,9 @@ class Link(Batching):
         self._loop.add_reader(self._fd, self._readable)
         self._check_readable()  # for messages that arrived before the reader was added
 
-    def flush(self) -> None:
-        """Send what this turn has queued."""
-        self._post_queued()
-        self._check_readable()
-
-    def sync(self, message: Any) -> None:
-        """Send a Sync to the router, and number the batches that follow from 1."""
-        self.flush()
-        self._batches.clear()
-        self._unnumbered.clear()
-        self._post(SUPERVISOR, self._pack([message]))
-        self._check_readable()
-
-    def probe(self) -> None:
-        """Show the connection to a router that knows no Sync."""
-        self._post_frames([b""])
-        self._check_readable()
-
-    def forget(self, peer: Token) -> None:
-        """Forget a peer that has ended."""
-        self._batches.pop(peer, None)
-        self._unnumbered.discard(peer)
-
-    def stop_numbering(self, peer: Token) -> bool:
-        """Number no more batches to a peer: one was returned, so the peer has read fewer.
-
-        Return False if that was so before.
-        """
-        known = peer in self._unnumbered
-        self._unnumbered.add(peer)
-        return not known
-
     def receive_all(self) -> None:
         """Read what has arrived."""
         self._read(RECEIVE_MOST)
-
-    def take_back(self) -> list[tuple[Token, list[Call]]]:
-        """Return the calls that were not sent, each with its receiver, and drop them here.
-
-        Replies go to the next router: it may have passed on the calls that they answer.
-        """
-        unsent, kept = list[tuple[Token, list[Call]]](), deque[list[Any]]()
-        for frames in self._backlog:
-            if frames[0] == SUPERVISOR or len(frames) < 2:  # meant for the former router
-                continue
-            batch = decode_data(frames[1])
-            calls = [one for one in batch if isinstance(one, Call)]
-            if not calls:
-                kept.append(frames)
-                continue
-            unsent.append((frames[0], calls))
-            # A message that has large frames is sent alone: these belong to a call.
-            if others := [one for one in batch if not isinstance(one, Call | Frames)]:
-                kept.append([frames[0], encode(others)])
-        self._backlog = kept
-        outgoing, self._outgoing = self._outgoing, {}
-        for peer, queued in outgoing.items():
-            unsent.append((peer, [one for one in queued if isinstance(one, Call)]))
-            if others := [one for one in queued if not isinstance(one, Call)]:
-                self._outgoing[peer] = others
-        return unsent
 
     def close(self) -> None:
         """Send what is queued, as far as the socket accepts it, and close the socket."""
@@ -130,6 +72,9 @@ class Link(Batching):
             self._retry.cancel()
         self._stop_trimming()
         self._socket.close()
+
+    def _note_use(self) -> None:
+        self._check_readable()
 
     def _check_readable(self) -> None:
         """Have the socket looked at once this turn's other work is done."""

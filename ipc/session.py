@@ -33,6 +33,8 @@ from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
 from .remote import BUS, CONTROL, RemoteSupervisor
 from .requests import Requests
+from .router_link import RouterLink
+from .stream_link import StreamLink
 from .supervisor_watch import SupervisorWatch
 from .system import process_tree
 
@@ -93,7 +95,7 @@ class Session:
         self.on_change: list[Callable[[str], None]] = []  # called with a NAME after its change
         self.on_listing: Callable[[], None] = lambda: None  # methods of services may be others
         self.waiters = ChangeWaiters(self.loop)
-        self.bus: Link | None = None
+        self.bus: RouterLink | None = None
         self.control: Link | None = None
         self.links: dict[Token, Batching] = {}  # of direct routes, by their addresses
         self.direct: DirectHooks | None = None  # a worker's
@@ -146,10 +148,14 @@ class Session:
         self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
             size = -1 if self._limited_by_welcome else self.limits.max_message
+            callbacks = (self.on_bus, self.malformed, self._batch_limit)
+            if curve is None:
+                posted = self.calls.posted
+                self.bus = StreamLink(bus, self.token, size, *callbacks, posted)
+                return
             bus_socket = sockets.dealer(
                 context, bus, self.token, size, keep=True, curve=curve, watch=watch[BUS]
             )
-            callbacks = (self.on_bus, self.malformed, self._batch_limit)
             self.bus = Link(bus_socket, *callbacks, self._zero_copy, self.calls.posted)
 
     def _new_remote(self, curve: messages.CurveKeys) -> RemoteSupervisor:

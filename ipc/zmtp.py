@@ -7,7 +7,7 @@ Sizes are bytes.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .errors import WireError
 
@@ -18,95 +18,118 @@ MORE, LONG, COMMAND = 1, 2, 4  # bits of a frame's first byte
 READY = b"\x05READY"
 SHORT_MOST = 255  # of a frame whose size is one byte
 FRAMES_MOST = 16  # of one message
-LONG_HEADER = struct.Struct(">BQ")
+LONG_HEADER, LONG_SIZE = struct.Struct(">BQ"), struct.Struct(">Q")
 
 
 def opening(routing_id: bytes) -> bytes:
     """Return what a DEALER sends first. libzmq takes messages once it has sent its own READY."""
     ready = READY + _property(b"Socket-Type", b"DEALER") + _property(b"Identity", routing_id)
-    return GREETING + _frame(ready, COMMAND)
+    return GREETING + bytes((COMMAND, len(ready))) + ready
 
 
 def encode(frames: Sequence[bytes]) -> bytes:
     """Return a message as it is sent."""
-    *first, last = frames
-    return b"".join([*(_frame(one, MORE) for one in first), _frame(last, 0)])
+    return b"".join(parts(frames))
+
+
+def parts(frames: Sequence[bytes]) -> list[bytes]:
+    """Return a message as it is sent, in parts: headers, and the frames themselves."""
+    found, flags, left = list[bytes](), MORE, len(frames)
+    for frame in frames:
+        left -= 1
+        if not left:
+            flags = 0
+        size = len(frame)
+        found.append(bytes((flags, size)) if size <= SHORT_MOST else _long_header(flags, size))
+        found.append(frame)
+    return found
 
 
 def _property(name: bytes, value: bytes) -> bytes:
     return bytes([len(name)]) + name + struct.pack(">I", len(value)) + value
 
 
-def _frame(data: bytes, flags: int) -> bytes:
-    if len(data) > SHORT_MOST:
-        return LONG_HEADER.pack(flags | LONG, len(data)) + data
-    return bytes([flags, len(data)]) + data
+def _long_header(flags: int, size: int) -> bytes:
+    return LONG_HEADER.pack(flags | LONG, size)
 
 
 class Decoder:
     """Finds the messages in what one connection receives.
 
     Args:
-        most: Of all frames of a message.
+        most: Of one frame; negative: there is no bound.
+        frames_most: Of one message.
 
     Attributes:
         is_ready: The peer takes messages.
+        left: Bytes of a frame that are still to come.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, frames_most: int = FRAMES_MOST) -> None:
+        self._most, self._frames_most = most, frames_most
         self.is_ready = False
-        self._data = bytearray()
-        self._frames: list[bytes] = []
-        self._bytes = 0  # of them
         self._greeted = False
+        self._rest = b""  # the beginning of the greeting, or of a header
+        self._frames: list[bytes] = []  # of a message that is not complete
+        self._flags = 0  # of the frame that is not complete
+        self._parts: list[bytes] = []  # of it
+        self.left = 0  # bytes of it that are still to come
 
-    def feed(self, data: bytes) -> Iterator[list[bytes]]:
-        """Yield the messages that are complete with these bytes.
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Return the messages that are complete with these bytes.
 
         Raises:
             WireError: The peer speaks something else, or its message is too large.
         """
-        self._data += data
-        if not self._greeted and not self._take_greeting():
-            return
-        while (found := self._take_frame()) is not None:
-            flags, frame = found
-            if flags & COMMAND:
-                self.is_ready = self.is_ready or frame.startswith(READY)
-                continue
-            self._frames.append(frame)
-            self._bytes += len(frame)
-            if not flags & MORE:
-                message, self._frames, self._bytes = self._frames, [], 0
-                yield message
-            elif len(self._frames) == FRAMES_MOST:
-                raise WireError(f"a message of more than {FRAMES_MOST} frames")
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        at, end, found = 0, len(data), list[list[bytes]]()
+        if not self._greeted:
+            if end < GREETING_BYTES:
+                self._rest = data
+                return found
+            self._take_greeting(data[:GREETING_BYTES])
+            at = GREETING_BYTES
+        while at < end:
+            if self.left:
+                part = data[at : at + self.left]
+                self._parts.append(part)
+                self.left -= len(part)
+                at += len(part)
+                if self.left:
+                    break
+                flags, frame = self._flags, b"".join(self._parts)
+                self._parts = []
+            else:
+                flags, header = data[at], 9 if data[at] & LONG else 2
+                if end - at < header:
+                    self._rest = data[at:]
+                    break
+                size = data[at + 1] if header == 2 else LONG_SIZE.unpack_from(data, at + 1)[0]
+                if 0 <= self._most < size:
+                    raise WireError(f"a frame of more than {self._most:,} bytes")
+                at += header
+                if size > end - at:
+                    self._flags, self._parts, self.left = flags, [data[at:]], size - (end - at)
+                    break
+                frame = data[at : at + size]
+                at += size
+            self._add(flags, frame, found)
+        return found
 
-    def _take_greeting(self) -> bool:
-        """Take the greeting, and return whether it was complete."""
-        if len(self._data) < GREETING_BYTES:
-            return False
-        greeting, self._data = self._data[:GREETING_BYTES], self._data[GREETING_BYTES:]
+    def _take_greeting(self, greeting: bytes) -> None:
         if greeting[0] != SIGNATURE[0] or greeting[10] < GREETING[10]:
-            raise WireError("no greeting of ZeroMQ 3", bytes(greeting))
+            raise WireError("no greeting of ZeroMQ 3", greeting)
         self._greeted = True
-        return True
 
-    def _take_frame(self) -> tuple[int, bytes] | None:
-        """Take a frame and its flags; None if none is complete."""
-        if len(self._data) < 2:
-            return None
-        flags, size, start = self._data[0], self._data[1], 2
-        if flags & LONG:
-            if len(self._data) < LONG_HEADER.size:
-                return None
-            flags, size = LONG_HEADER.unpack_from(self._data)
-            start = LONG_HEADER.size
-        if self._bytes + size > self._most:
-            raise WireError(f"a message of more than {self._most:,} bytes")
-        if len(self._data) < start + size:
-            return None
-        frame = bytes(self._data[start : start + size])
-        del self._data[: start + size]
-        return flags, frame
+    def _add(self, flags: int, frame: bytes, found: list[list[bytes]]) -> None:
+        """Take a frame, and add the message that it completes to those found."""
+        if flags & COMMAND:
+            self.is_ready = self.is_ready or frame.startswith(READY)
+            return
+        self._frames.append(frame)
+        if not flags & MORE:
+            found.append(self._frames)
+            self._frames = []
+        elif len(self._frames) == self._frames_most:
+            raise WireError(f"a message of more than {self._frames_most} frames")

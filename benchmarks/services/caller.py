@@ -5,18 +5,17 @@ import os
 import time
 from typing import Any
 
-from garrison.ipc.link import Link
 from garrison.ipc.messages import encode
+from garrison.ipc.stream_link import StreamLink
 from garrison.workers import Plugin, Service
 
-BATCHED = Link.send
+BATCHED = StreamLink.send
 SMALL: dict[str, Any] = {"text": "My mother takes care of me.", "room": "lobby", "number": 7}
 
 
-def alone(link: Link, peer: bytes, message: Any) -> None:
+def alone(link: StreamLink, peer: bytes, message: Any) -> None:
     """Send a message at once, whatever else this turn will send to the same peer."""
     link._post(peer, [encode([message])])
-    link._check_readable()
 
 
 class Caller(Service):
@@ -72,7 +71,7 @@ class Caller(Service):
 
     async def batch(self, batched: bool) -> None:
         """Send what a turn of this worker's loop queues as one message, or each by itself."""
-        Link.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
+        StreamLink.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
 
     async def side_by_side(self, name: str, text: str, count: int, width: int) -> float:
         """Return the time of so many calls, `width` of them in flight."""

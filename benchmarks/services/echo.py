@@ -3,17 +3,16 @@
 import os
 from typing import Any
 
-from garrison.ipc.link import Link
 from garrison.ipc.messages import encode
+from garrison.ipc.stream_link import StreamLink
 from garrison.workers import Plugin, Service
 
-BATCHED = Link.send
+BATCHED = StreamLink.send
 
 
-def alone(link: Link, peer: bytes, message: Any) -> None:
+def alone(link: StreamLink, peer: bytes, message: Any) -> None:
     """Send a message at once, whatever else this turn will send to the same peer."""
     link._post(peer, [encode([message])])
-    link._check_readable()
 
 
 class Echo(Service):
@@ -35,7 +34,7 @@ class Echo(Service):
 
     async def batch(self, batched: bool) -> None:
         """Send what a turn of this worker's loop queues as one message, or each by itself."""
-        Link.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
+        StreamLink.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
 
     async def pid(self) -> int:
         """Return the worker's process id."""

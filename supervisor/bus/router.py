@@ -25,7 +25,7 @@ from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
 from .ends import Ends
-from .routes import PLAIN, Frames, PeerTable, route
+from .routes import PLAIN, Frames, PeerTable, calls_alone, route
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
@@ -235,6 +235,8 @@ class BusRouter:
         else:  # it may be a program that joins next, such as one of a former supervisor
             since, count = self._unknown.get(source, (time.monotonic(), 0))
             self._unknown[source] = since, count + 1
+        if why is not source:
+            onward[3] = calls_alone(onward[3])
         self._send(onward)
 
     def _on_sync(self, source: Token, batch: bytes) -> None:
@@ -324,7 +326,7 @@ class BusRouter:
         """Return a message to its sender. A message that is itself returned is dropped."""
         destination, source, batch = frames[:3]
         if source not in {GONE, FULL, SUPERVISOR}:
-            self._send([source, why, destination, batch])
+            self._send([source, why, destination, calls_alone(batch)])
 
     # --- ends -------------------------------------------------------------------------------
 

@@ -1,20 +1,28 @@
 """Decides where a message goes, and counts what members have sent each other. Pure.
 
-A message is `[source, destination, batch, *blobs]`; the source is set by the ROUTER. The batch and
-the blobs are never read here.
+A message is `[source, destination, batch, *blobs]`; the source is set by the ROUTER. Of a message
+that is delivered, the batch and the blobs are not read here.
 """
 
 from collections import deque
 from collections.abc import Container
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from garrison.ipc.messages import FULL, GONE, Token
+from msgspec import Meta, Raw, msgpack
+
+from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Data, Token, encode
+from garrison.ipc.messages.encoding import BAD_BYTES
 
 Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
 FRAMES_MOST = 64  # of one message: a batch and its large arguments
 NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
+NOTHING = Raw(b"\x90")  # no arguments
+RETURNED_WHOLE = 4096  # bytes of a batch that returns as it is
+COUNT_MOST = 4096  # messages of a batch that is read here, which takes some 2 ms
+
+_short_batch = msgpack.Decoder(Annotated[list[Data], Meta(max_length=COUNT_MOST)])
 
 
 def route(
@@ -41,6 +49,20 @@ def route(
         return frames
     later = source not in connected or destination in live
     return [source, FULL if later else GONE, destination, frames[2]]
+
+
+def calls_alone(batch: bytes) -> bytes:
+    """Return what the sender of a batch that was not delivered needs of it: the ids of its calls.
+
+    Else a member that does not read would be kept its answers for, and so would those who answer.
+    """
+    if len(batch) <= RETURNED_WHOLE:
+        return batch
+    try:
+        calls = [one for one in _short_batch.decode(batch) if isinstance(one, Call)]
+    except BAD_BYTES:  # its sender refuses it, or has a bound for it in the router
+        return batch
+    return encode([Call(one.id, one.method, NOTHING, EMPTY_MAP, one.timeout) for one in calls])
 
 
 class PeerTable:

@@ -93,7 +93,7 @@ class ControlConnection:
                 self._write(b"")
 
     def _arrived(self) -> list[list[bytes]]:
-        found = list(self._decoder.feed(self._read()))
+        found = self._decoder.feed(self._read())
         if self._decoder.is_ready and not self._probed:
             self._probed = True
             self._write(zmtp.encode([b""]))  # the ROUTER sees the connection by it

@@ -185,7 +185,7 @@ class LoadService(Service):
             while any(link._backlog for link in links):  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0.001)
             for link in links:  # what was posted behind its back may have swallowed an edge
-                link._check_readable()
+                link._note_use()
         return not is_over
 
 

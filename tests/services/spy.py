@@ -160,7 +160,9 @@ class Spy(Service):
         session: Any = self.runtime.client.session
         if key == "token":
             return str(session.token.hex())
-        endpoint: bytes = getattr(session, key)._socket.get(zmq.LAST_ENDPOINT)
+        if key == "bus":
+            return str(session.bus._path)
+        endpoint: bytes = session.control._socket.get(zmq.LAST_ENDPOINT)
         return endpoint.decode().rstrip("\0").removeprefix("ipc://")
 
     async def order(self) -> None:

@@ -1,12 +1,29 @@
 """Where a message goes, and which members an end is announced to."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.examples import examples
 
-from garrison.ipc.messages import FULL, GONE, SUPERVISOR
-from garrison.supervisor.bus.routes import FRAMES_MOST, Frames, PeerTable, route
+from garrison.ipc.messages import (
+    EMPTY_MAP,
+    FULL,
+    GONE,
+    SUPERVISOR,
+    Call,
+    Reply,
+    decode_data,
+    encode,
+)
+from garrison.supervisor.bus.routes import (
+    COUNT_MOST,
+    FRAMES_MOST,
+    Frames,
+    PeerTable,
+    calls_alone,
+    route,
+)
 
 A, B, UNKNOWN = b"g-a", b"g-b", b"g-unknown"
 LIVE = {A, B}
@@ -32,6 +49,39 @@ def test_an_undeliverable_message_returns_to_its_sender(destination: bytes) -> N
         destination,
         b"batch",
     ]
+
+
+def a_batch(count: int, size: int) -> bytes:
+    """Return calls and replies by turns, so many of either, of so many bytes."""
+    value = msgspec.Raw(encode(bytes(size)))
+    arguments = msgspec.Raw(encode([bytes(size)]))
+    return encode(
+        [
+            one
+            for number in range(count)
+            for one in (Call(number, "f", arguments, EMPTY_MAP, 5.0), Reply(number, value))
+        ]
+    )
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 500_000), (40, 5000), (2000, 3)])
+def test_of_a_large_batch_that_returns_the_calls_are_named(count: int, size: int) -> None:
+    """Its sender has them still; replies are nobody's any more."""
+    batch = a_batch(count, size)
+    short = calls_alone(batch)
+    found = decode_data(short)
+    assert [one.id if isinstance(one, Call) else -1 for one in found] == list(range(count))
+    assert len(short) < 24 * (count + 1) <= len(batch)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [a_batch(2, 10), a_batch(COUNT_MOST, 10), b"\x91" + bytes(10_000), encode([[99, 1]] * 5000)],
+    ids=["small", "many messages", "no batch", "unknown messages"],
+)
+def test_any_other_batch_returns_as_it_is(batch: bytes) -> None:
+    """The time to read it is bounded."""
+    assert calls_alone(batch) == batch
 
 
 @pytest.mark.parametrize("destination", [A, UNKNOWN, b""])

@@ -11,6 +11,8 @@ import zmq
 from garrison.ipc import socket_paths, sockets
 from garrison.ipc.link import Link
 from garrison.ipc.messages import SUPERVISOR, Call, Reply, encode
+from garrison.ipc.router_link import RouterLink
+from garrison.ipc.stream_link import StreamLink
 
 PEER = b"the peer"
 BURST = 200
@@ -20,19 +22,29 @@ LONG_S = 20.0
 class Linked:
     """A link, and the router at its other end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plain: bool) -> None:
         self.context = zmq.Context[zmq.Socket[bytes]]()
         self.router = sockets.router(self.context, -1)
         self.router.set(zmq.RCVHWM, 0)
         self.router.set(zmq.SNDHWM, 0)
         self.router.bind(f"ipc://{folder}/router")
         token = socket_paths.new_token()
-        dealer = sockets.dealer(self.context, f"{folder}/router", token, -1, keep=True)
         self.arrived: list[list[bytes]] = []
         self.more = asyncio.Event()
-        self.token = token
-        assert self.router.recv_multipart() == [token, b""]  # the probe
-        self.link = Link(dealer, self._receive, self.more.set)
+        self.token, path = token, f"{folder}/router"
+        self.link: RouterLink
+        if plain:
+            self.link = StreamLink(path, token, -1, self._receive, self.more.set)
+        else:
+            dealer = sockets.dealer(self.context, path, token, -1, keep=True)
+            self.link = Link(dealer, self._receive, self.more.set)
+
+    async def connected(self) -> None:
+        """Return once the router has seen the probe."""
+        async with asyncio.timeout(LONG_S):
+            while not self.router.poll(0):  # noqa: ASYNC110 (libzmq sets no event)
+                await asyncio.sleep(0)
+        assert self.router.recv_multipart() == [self.token, b""]
 
     def _receive(self, frames: list[bytes]) -> None:
         self.arrived.append(frames)
@@ -56,10 +68,11 @@ class Linked:
         self.context.term()
 
 
-@pytest.fixture
-async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
-    """Return a link."""
-    made = Linked(tmp_path)
+@pytest.fixture(params=[False, True], ids=["libzmq", "plain"])
+async def linked(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Linked]:
+    """Return a link of either kind."""
+    made = Linked(tmp_path, request.param)
+    await made.connected()
     yield made
     made.close()
 

@@ -46,7 +46,7 @@ def test_a_router_takes_and_sends_frames_of_any_size(router: Router, size: int) 
         one.connect(path)
         one.sendall(zmtp.opening(token))
         while not decoder.is_ready:
-            assert list(decoder.feed(one.recv(65_536))) == []
+            assert decoder.feed(one.recv(65_536)) == []
         one.sendall(zmtp.encode([b""]) + zmtp.encode(frames))
         assert there.recv_multipart() == [token, b""]
         assert there.recv_multipart() == [token, *frames]
@@ -72,11 +72,10 @@ def test_messages_are_found_wherever_a_read_ends(sent: list[list[bytes]], step: 
         (zmtp.SIGNATURE + b"\x01".ljust(54, b"\0"), "no greeting"),
         (zmtp.GREETING + zmtp.LONG_HEADER.pack(zmtp.LONG, MOST + 1), "more than 1,000,000 bytes"),
         (zmtp.GREETING + zmtp.LONG_HEADER.pack(zmtp.LONG, 2**64 - 1), "more than 1,000,000"),
-        (zmtp.GREETING + zmtp.encode([bytes(600_000)] * 2), "more than 1,000,000 bytes"),
         (zmtp.GREETING + zmtp.encode([b""] * 17), "more than 16 frames"),
     ],
 )
 def test_what_is_no_message_is_refused(data: bytes, reason: str) -> None:
     """Something else at the path, and what has no bound, end the connection."""
     with pytest.raises(WireError, match=reason):
-        list(zmtp.Decoder(MOST).feed(data))
+        zmtp.Decoder(MOST).feed(data)

@@ -1,0 +1,258 @@
+"""Sends and receives batches over the bus on a plain Unix socket, in an asyncio loop.
+
+It does what a DEALER of libzmq does, without its thread: each message would wake that, be handed
+over, and wake the loop. A connection that ends is opened again. What was not written to one goes to
+the next; so does, as a whole, what was written in part. Sizes are bytes, durations seconds.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import zmtp
+from .batching import BATCH_BYTES
+from .errors import WireError
+from .frames import FRAMES_MOST
+from .messages import Token
+from .router_link import RouterLink
+
+READ, READ_MOST = 16 * 1024, 1 << 20  # at once; of a large frame
+SEND_BUFFER = 1 << 20
+RECEIVE_MOST = 20_480  # reads, when the router has ended
+JOINED_MOST = 16 * 1024  # of a message that is copied to be sent as one piece
+READS_A_TURN = 8  # before the loop's other work runs
+RECONNECT_S = 0.02
+LINGER_S = 0.5  # that a connection that is closed goes on sending
+PARTS_MOST = 512  # that are sent at once; the kernel takes 1024
+
+
+class StreamLink(RouterLink):
+    """One connection to the router.
+
+    Args:
+        path: Of the router's socket.
+        token: The routing id.
+        frame_most: The largest frame that is received; negative: there is no bound.
+        receive: Called with the frames of each message: source, batch, large frames.
+        malformed: Called for each message of fewer than two frames.
+        max_message: Returns the largest frame that the other side accepts.
+        posted: See `Batching`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        token: Token,
+        frame_most: int,
+        receive: Callable[[list[bytes]], None],
+        malformed: Callable[[], None],
+        max_message: Callable[[], int] = lambda: BATCH_BYTES,
+        posted: Callable[[list[int], int], None] | None = None,
+    ) -> None:
+        super().__init__(max_message, posted)
+        self._path, self._opening, self._frame_most = path, zmtp.opening(token), frame_most
+        self._receive, self._malformed = receive, malformed
+        self._socket: socket.socket | None = None
+        self._decoder = zmtp.Decoder(frame_most)
+        self._greeted = False  # the router has taken this connection
+        self._takes = False  # it can be sent to
+        self._current: list[Any] = []  # the message that is written in part
+        self._rest: list[memoryview] = []  # of it
+        self._reconnecting: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._connect()
+
+    # --- the connection ---------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._reconnecting = None
+        try:
+            one = _connected(self._path, self._opening)
+        except OSError:  # no router, its backlog is full, or no descriptor is free
+            self._connect_later()
+            return
+        self._socket = one
+        self._decoder, self._greeted = zmtp.Decoder(self._frame_most, FRAMES_MOST + 3), False
+        self._loop.add_reader(one.fileno(), self._readable)
+
+    def _connect_later(self) -> None:
+        if not self._closed:
+            self._reconnecting = self._loop.call_later(RECONNECT_S, self._connect)
+
+    def _drop(self) -> None:
+        """End the connection."""
+        one, self._socket = self._socket, None
+        if one is None:
+            return
+        self._loop.remove_reader(one.fileno())
+        self._stop_sending()
+        one.close()
+        self._connect_later()
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def _post(self, peer: Token, frames: list[Any]) -> None:
+        if len(frames) > 1:
+            self._note_large()
+        self._post_frames([peer, *frames])
+
+    def _post_frames(self, frames: list[Any]) -> None:
+        if not self._takes or self._rest or self._backlog:
+            self._backlog.append(frames)
+        else:
+            self._write(frames)
+
+    def _write(self, frames: list[Any]) -> None:
+        """Write a message, as far as the socket takes it; the rest when it takes more."""
+        assert self._socket is not None
+        parts = zmtp.parts(frames)
+        size = sum(map(len, parts))
+        if size <= JOINED_MOST:
+            parts = [b"".join(parts)]
+        try:
+            sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it has ended, which is read behind what the router had sent
+            self._backlog.appendleft(frames)
+            self._stop_sending()
+            return
+        if sent < size:
+            self._current = frames
+            self._rest = _after(parts, sent)
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        assert self._socket is not None
+        try:
+            self._rest = _after(self._rest, self._socket.sendmsg(self._rest))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._stop_sending()
+            return
+        if not self._rest:
+            self._current = []
+            self._loop.remove_writer(self._socket.fileno())
+            self._drain_backlog()
+
+    def _drain_backlog(self) -> None:
+        while self._backlog and self._takes and not self._rest:
+            self._write(self._backlog.popleft())
+
+    def _stop_sending(self) -> None:
+        """Keep what is not sent for the next connection."""
+        self._takes = False
+        if self._rest:
+            if self._socket is not None:
+                self._loop.remove_writer(self._socket.fileno())
+            self._backlog.appendleft(self._current)
+            self._current, self._rest = [], []
+
+    # --- receiving --------------------------------------------------------------------------
+
+    def receive_all(self) -> None:
+        """Read what has arrived."""
+        for _ in range(RECEIVE_MOST):
+            if not self._read():
+                return
+
+    def _readable(self) -> None:
+        """Read until there is nothing more. libuv reports a reset once, and then watches the socket
+        no longer: what a router that has ended has left, and its end, are read at once."""
+        for _ in range(READS_A_TURN):
+            if not self._read():
+                return
+        self._loop.call_soon(self._readable)
+
+    def _read(self) -> bool:
+        """Read once; return False if there was nothing."""
+        if self._socket is None:
+            return False
+        try:
+            data = self._socket.recv(min(max(READ, self._decoder.left), READ_MOST))
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:  # the router has not read all
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            self._drop()
+            return False
+        try:
+            found = self._decoder.feed(data)
+        except WireError:
+            self._malformed()
+            self._drop()
+            return False
+        if self._decoder.is_ready and not self._greeted:
+            self._greeted = self._takes = True
+            self._write([b""])  # the router sees the connection by it
+            self._drain_backlog()
+        for frames in found:
+            if len(frames) < 2:
+                self._malformed()
+                continue
+            if len(frames) > 2:
+                self._note_large()
+            self._receive(frames)
+            if self._closed:
+                return False
+        return True
+
+    def close(self) -> None:
+        """Send what is queued, and close the connection; this blocks for a moment if the router
+        does not read at once."""
+        if self._closed:
+            return
+        self._post_queued()
+        self._closed = True
+        self._send_last()
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        self._stop_trimming()
+        self._drop()
+
+    def _send_last(self) -> None:
+        if self._socket is None or not self._takes:
+            return
+        rest: list[Any] = [*self._rest]
+        for frames in self._backlog:
+            rest += zmtp.parts(frames)
+        until = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):  # the router reads nothing, or has ended
+            while rest and (left := until - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                rest = _after(rest, self._socket.sendmsg(rest[:PARTS_MOST]))
+
+    def _end_turn(self) -> None:
+        if self._closed:
+            self._ending = self._turn_open = False
+            return
+        super()._end_turn()
+
+
+def _connected(path: str, opening: bytes) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        one.connect(path)
+        one.send(opening)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _after(parts: list[Any], sent: int) -> list[memoryview]:
+    """Return what is left of parts of which so many bytes were sent."""
+    rest = list[memoryview]()
+    for part in parts:
+        if sent < len(part):
+            rest.append(memoryview(part)[sent:])
+        sent = max(sent - len(part), 0)
+    return rest

@@ -1,0 +1,151 @@
+"""The plain connection to the bus loses nothing that it has not written, and blocks nobody."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from garrison.ipc import sockets
+from garrison.ipc.messages import EMPTY_MAP, Call, Cancel, Data, decode_data
+from garrison.ipc.socket_paths import new_token
+from garrison.ipc.stream_link import StreamLink
+
+PEER, OTHER = b"the peer", b"another"
+LONG_S = 20.0
+
+
+class Router:
+    """A ROUTER at a path, and the next one in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.start()
+
+    def start(self) -> None:
+        """Bind a ROUTER."""
+        self.context = zmq.Context[zmq.Socket[bytes]]()
+        self.socket = sockets.router(self.context, -1)
+        self.socket.bind(f"ipc://{self.path}")
+
+    def end(self) -> None:
+        """Close it, as a supervisor that is killed."""
+        self.context.destroy(linger=0)
+
+    async def next(self) -> list[bytes]:
+        """Return the next message."""
+        async with asyncio.timeout(LONG_S):
+            while not self.socket.poll(0):  # noqa: ASYNC110 (libzmq sets no event)
+                await asyncio.sleep(0.001)
+        return self.socket.recv_multipart()
+
+
+@pytest.fixture
+async def router(tmp_path: Path) -> AsyncIterator[Router]:
+    """Return a router."""
+    made = Router(tmp_path / "bus.sock")
+    yield made
+    made.end()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once something is true."""
+    async with asyncio.timeout(LONG_S):
+        while not condition():  # noqa: ASYNC110 (of any kind)
+            await asyncio.sleep(0.001)
+
+
+def call(number: int) -> Call:
+    """Return a call."""
+    return Call(number, "f", msgspec.Raw(b"\x90"), EMPTY_MAP, 1.0)
+
+
+async def test_what_was_not_sent_goes_to_the_next_router(router: Router) -> None:
+    """Behind the probe, in order; the connection is opened again by itself."""
+    token, arrived = new_token(), list[list[bytes]]()
+    link = StreamLink(router.path, token, -1, arrived.append, lambda: None)
+    assert await router.next() == [token, b""]
+    router.socket.send_multipart([token, PEER, b"1"])
+    await until(lambda: bool(arrived))
+    router.end()
+    await until(lambda: link._socket is None)
+    for number in range(3):
+        link.send(PEER, number)
+    router.start()
+    assert await router.next() == [token, b""]
+    found = list[int]()
+    while len(found) < 3:
+        found += msgspec.msgpack.decode((await router.next())[2])
+    assert found == [0, 1, 2]
+    router.socket.send_multipart([token, PEER, b"2"])
+    await until(lambda: len(arrived) == 2)
+    assert arrived == [[PEER, b"1"], [PEER, b"2"]]
+    link.close()
+
+
+async def test_a_router_that_reads_late_receives_all(router: Router) -> None:
+    """What the socket does not take waits, frames of any size, and the loop is not blocked."""
+    token = new_token()
+    link = StreamLink(router.path, token, -1, lambda _: None, lambda: None)
+    assert await router.next() == [token, b""]
+    sent = [os.urandom(size) for size in (3_000_000, 10, 20_000, 5_000_000, 300)]
+    for one in sent:
+        link._post_frames([PEER, one, one[:5]])
+    assert [await router.next() for _ in sent] == [[token, PEER, one, one[:5]] for one in sent]
+    link.close()
+
+
+async def test_large_frames_arrive_whole(router: Router) -> None:
+    """Also between small ones."""
+    token, arrived = new_token(), list[list[bytes]]()
+    link = StreamLink(router.path, token, -1, arrived.append, lambda: None)
+    assert await router.next() == [token, b""]
+    sent = [os.urandom(size) for size in (9, 2_500_000, 70_000, 0, 4_000_000, 300)]
+    for one in sent:
+        router.socket.send_multipart([token, PEER, one, b"", one])
+    await until(lambda: len(arrived) == len(sent))
+    assert arrived == [[PEER, one, b"", one] for one in sent]
+    link.close()
+
+
+async def test_what_a_closing_link_has_queued_is_sent(router: Router) -> None:
+    """A worker's last answers, of which the socket takes a part at once."""
+    token = new_token()
+    link = StreamLink(router.path, token, -1, lambda _: None, lambda: None)
+    assert await router.next() == [token, b""]
+    sent = [os.urandom(500_000) for _ in range(8)]
+    for one in sent:
+        link._post_frames([PEER, one])
+    link.close()
+    assert [await router.next() for _ in sent] == [[token, PEER, one] for one in sent]
+
+
+async def test_a_frame_that_is_too_large_ends_the_connection(router: Router) -> None:
+    """It is counted, and the link connects again."""
+    token, arrived, refused = new_token(), list[list[bytes]](), list[int]()
+    link = StreamLink(router.path, token, 1000, arrived.append, lambda: refused.append(1))
+    assert await router.next() == [token, b""]
+    router.socket.send_multipart([token, PEER, bytes(1001)])
+    assert await router.next() == [token, b""]
+    assert (arrived, refused) == ([], [1])
+    link.close()
+
+
+async def test_calls_are_taken_back_and_answers_stay(tmp_path: Path) -> None:
+    """A next router may have passed on the calls that they answer before its Welcome is read."""
+    link = StreamLink(str(tmp_path / "nobody"), new_token(), -1, lambda _: None, lambda: None)
+    cancel: Data = Cancel(9)
+    link._post(PEER, link._pack([call(1), cancel, call(2)]))
+    link._post(OTHER, link._pack([cancel]))
+    link.send(OTHER, call(3))
+    link.send(PEER, call(4))
+    link.send(PEER, cancel)
+    unsent = [(peer, [one.id for one in calls]) for peer, calls in link.take_back()]
+    assert [one for one in unsent if one[1]] == [(PEER, [1, 2]), (OTHER, [3]), (PEER, [4])]
+    await asyncio.sleep(0)
+    kept = [(peer, decode_data(batch)) for peer, batch in link._backlog]
+    assert kept == [(PEER, [cancel]), (OTHER, [cancel]), (PEER, [cancel])]
+    link.close()
