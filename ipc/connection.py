@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import zmq
-
 from . import socket_paths
 from .caller import bounded_seconds
 from .client import Client
@@ -43,11 +41,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             if time.monotonic() >= until:
                 raise socket_paths.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(socket_paths.new_token())
     client.calls.observer = client.calls.producer = ProgramSpans()
     try:
-        client.session.open(context, control, socket_paths.bus_path(run))
+        client.session.open(control, socket_paths.bus_path(run))
         try:
             async with asyncio.timeout(timeout):
                 await client.session.wait_welcome()
@@ -60,4 +57,3 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     finally:
         client.session.send(Leave())
         client.close()
-        context.term()

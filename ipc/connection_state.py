@@ -5,6 +5,8 @@ the supervisor process has ended too, its successor asks for everything again; w
 process goes on, no end notices what is missing. A supervisor process is known by its `boot`.
 """
 
+CONTROL, BUS = "control", "bus"  # a connection each
+
 
 class ConnectionState:
     """One connection after the other, of one socket."""

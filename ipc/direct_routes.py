@@ -12,11 +12,11 @@ from . import messages
 from .direct_sockets import connect
 from .direct_state import LONGEST_S, Act, Happened, Stage, step
 from .errors import GarrisonError
-from .listeners import free_descriptors
 from .messages import DirectRoute, GrantDirect, Token
 from .packet_link import PacketLink
+from .queue_limits import LINGER_S
 from .session import Session
-from .sockets import LINGER_MS
+from .system.descriptors import free_descriptors
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ class Routes:
 
     def close(self) -> None:
         """Close all, as far as that takes no longer than for other sockets."""
-        until = time.monotonic() + LINGER_MS / 1000
+        until = time.monotonic() + LINGER_S
         for route in list(self._routes.values()):
             route.close(until - time.monotonic())
         self._routes.clear()

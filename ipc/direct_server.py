@@ -9,11 +9,11 @@ from pathlib import Path
 
 from .direct_sockets import accept, listen
 from .errors import GarrisonError
-from .listeners import free_descriptors
 from .messages import AcceptDirect, DirectOpen, Token
 from .packet_link import PacketLink
+from .queue_limits import LINGER_S
 from .session import Session
-from .sockets import LINGER_MS
+from .system.descriptors import free_descriptors
 from .system.file_id import NO_FILE, file_at
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class DirectServer:
                 Path(self._path).unlink(missing_ok=True)
             self._listener.close()
             self._listener = None
-        until = time.monotonic() + LINGER_MS / 1000  # for all together
+        until = time.monotonic() + LINGER_S  # for all together
         for link in self._links.values():
             link.close(until - time.monotonic())
         self._links.clear()

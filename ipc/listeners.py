@@ -23,6 +23,7 @@ from typing import TypeAlias
 import msgspec
 import zmq
 
+from garrison.ipc.system.descriptors import free_descriptors
 from garrison.ipc.system.file_id import NO_FILE, file_at
 
 RESERVED = 32  # descriptors for this process itself: pidfds, files, a launcher's socket
@@ -58,12 +59,6 @@ def has_room(free: int, promised: int, backlog: int = BACKLOG) -> bool:
 def connections_most() -> int:
     """Return how many connections another user may have at one listener."""
     return min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
-
-
-def free_descriptors() -> int:
-    """Return how many descriptors this process may still open."""
-    taken = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))  # noqa: PTH116, PTH208
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - taken
 
 
 ListenSocket: TypeAlias = socket.socket

@@ -18,7 +18,7 @@ from .batching import Batching
 from .direct_sockets import PACKET, SEND_BUFFER
 from .frames import FRAMES_MOST
 from .messages import Token
-from .sockets import PEER_QUEUE
+from .queue_limits import PEER_QUEUE
 
 SIZES = b"\xc1"  # begins a packet of sizes, and nothing else: it is no byte of msgpack
 RECEIVE_MOST = 20_480  # packets that are read at once, when the other side has ended

@@ -7,21 +7,23 @@ Seconds.
 import asyncio
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
-from .connection_state import ConnectionState
+from . import sockets
+from .connection_state import BUS, CONTROL, ConnectionState
+from .messages import CurveKeys, Token
 
 EVENT = struct.Struct("=HI")  # of libzmq's monitors: event, value
 EVENTS = int(zmq.EVENT_HANDSHAKE_SUCCEEDED) | int(zmq.EVENT_DISCONNECTED)
-CONTROL, BUS = "control", "bus"
 
 
 class RemoteSupervisor:
-    """Watches the connections of both planes.
+    """Makes the connections of both planes, by libzmq, and watches them.
 
     Args:
-        silence: How long a broken connection may take to come back.
+        curve: The keys, and how long a broken connection may take to come back.
         boot: Returns the id of the supervisor process that answered last; empty: none yet.
         ask: Asks the router on the bus which process it is.
         on_down: Called when the bus is disconnected: the supervisor may have ended.
@@ -30,21 +32,31 @@ class RemoteSupervisor:
 
     def __init__(
         self,
-        silence: float,
+        curve: CurveKeys,
         boot: Callable[[], str],
         ask: Callable[[], None],
         on_down: Callable[[], None],
         on_broken: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._silence, self._boot, self._ask = silence, boot, ask
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._curve, self._silence = curve, curve.silence
+        self._boot, self._ask = boot, ask
         self._on_down, self._on_broken = on_down, on_broken
         self._states = {CONTROL: ConnectionState(), BUS: ConnectionState()}
         self._monitors: dict[str, zmq.Socket[bytes]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def watch(self, plane: str, socket: "zmq.Socket[bytes]") -> None:
-        """Watch a plane's socket, which is to be connected after this."""
+    def dealer(
+        self, plane: str, address: str, token: Token, max_message: int
+    ) -> "zmq.Socket[bytes]":
+        """Return a plane's socket, connected and watched; see `sockets.dealer`."""
+        keep, watch = plane == BUS, partial(self._watch, plane)
+        return sockets.dealer(
+            self._context, address, token, max_message, keep=keep, curve=self._curve, watch=watch
+        )
+
+    def _watch(self, plane: str, socket: "zmq.Socket[bytes]") -> None:
         monitor = self._monitors[plane] = socket.get_monitor_socket(EVENTS)
         self._loop.add_reader(int(monitor.get(zmq.FD)), self._read)
 
@@ -69,6 +81,10 @@ class RemoteSupervisor:
         self._monitors.clear()
         for timer in self._timers.values():
             timer.cancel()
+
+    def leave(self) -> None:
+        """Return when the last messages of both sockets, which are closed, have left."""
+        self._context.term()
 
     def _read(self) -> None:
         for plane, monitor in list(self._monitors.items()):

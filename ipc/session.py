@@ -9,29 +9,25 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, assert_never
 
-import zmq
 from msgspec import Raw
 
 from . import (
     declared_errors,  # noqa: F401 (garrison's own are known from here on)
     messages,
-    sockets,
 )
 from . import frames as large
 from .batching import Batching
 from .calls import Calls
 from .change_waiters import ChangeWaiters
+from .connection_state import BUS, CONTROL
 from .deadline_timer import DeadlineTimer
 from .directory import Directory
 from .errors import Fault, ServiceLost, WireError, from_fault
 from .hooks import DirectHooks, WorkerHooks
 from .last_words import LastWords
-from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
-from .remote import BUS, CONTROL, RemoteSupervisor
 from .requests import Requests
 from .router_link import RouterLink
 from .stream_link import StreamLink
@@ -59,7 +55,6 @@ class Session:
         limits: The limits of its calls; None: those that the supervisor's Welcome has.
         worker: A worker's hooks. With them a supervisor's end does not end the session: the
             worker itself decides how long to wait for the next supervisor.
-        zero_copy: Lend very large frames to libzmq instead of copying them, see `Link`.
         send_data: Replaces the bus, for tests.
     """
 
@@ -69,7 +64,6 @@ class Session:
         limits: CallLimits | None = None,
         *,
         worker: WorkerHooks | None = None,
-        zero_copy: bool = False,
         send_data: Callable[[Token, Data], None] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -78,7 +72,6 @@ class Session:
         self.limits = limits or CallLimits()
         self._limited_by_welcome = limits is None
         self._worker = worker
-        self._zero_copy = zero_copy
         self.directory = Directory()
         send = send_data or self.send_data
         self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
@@ -96,7 +89,7 @@ class Session:
         self.on_listing: Callable[[], None] = lambda: None  # methods of services may be others
         self.waiters = ChangeWaiters(self.loop)
         self.bus: RouterLink | None = None
-        self.control: Link | None = None
+        self.control: RouterLink | None = None
         self.links: dict[Token, Batching] = {}  # of direct routes, by their addresses
         self.direct: DirectHooks | None = None  # a worker's
         self.deadlines = DeadlineTimer(self.loop, self.calls, lambda: self.now())
@@ -129,41 +122,35 @@ class Session:
 
     # --- sockets ----------------------------------------------------------------------------
 
-    def open(
-        self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        control: str,
-        bus: str,
-        curve: messages.CurveKeys | None = None,
-    ) -> None:
-        """Connect both sockets; if `bus` is empty, the control socket alone. With keys, over TCP to
-        a supervisor on another machine."""
+    def open(self, control: str, bus: str, curve: messages.CurveKeys | None = None) -> None:
+        """Connect both planes; if `bus` is empty, the control plane alone. With keys, over TCP to a
+        supervisor on another machine."""
         self._supervisor.path = control
-        remote = self._supervisor.remote = self._new_remote(curve) if curve is not None else None
-        watch = {p: None if remote is None else partial(remote.watch, p) for p in (CONTROL, BUS)}
+        size = -1 if self._limited_by_welcome else self.limits.max_message
+        if curve is not None:
+            self._open_remote(control, bus, size, curve)
+            return
         # No size limit: a directory may be larger than what services may send each other.
-        control_socket = sockets.dealer(
-            context, control, self.token, -1, curve=curve, watch=watch[CONTROL]
+        self.control = StreamLink(
+            control, self.token, -1, self.on_control, self.malformed, self._batch_limit, keep=False
         )
-        self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
-            size = -1 if self._limited_by_welcome else self.limits.max_message
-            callbacks = (self.on_bus, self.malformed, self._batch_limit)
-            if curve is None:
-                posted = self.calls.posted
-                self.bus = StreamLink(bus, self.token, size, *callbacks, posted)
-                return
-            bus_socket = sockets.dealer(
-                context, bus, self.token, size, keep=True, curve=curve, watch=watch[BUS]
-            )
-            self.bus = Link(bus_socket, *callbacks, self._zero_copy, self.calls.posted)
+            posted, callbacks = self.calls.posted, (self.on_bus, self.malformed, self._batch_limit)
+            self.bus = StreamLink(bus, self.token, size, *callbacks, posted=posted)
 
-    def _new_remote(self, curve: messages.CurveKeys) -> RemoteSupervisor:
+    def _open_remote(self, control: str, bus: str, size: int, curve: messages.CurveKeys) -> None:
+        from .link import Link  # libzmq is needed here alone
+        from .remote import RemoteSupervisor
+
         assert self._worker is not None  # programs have no keys
         ask, broken = self._ask_router, self._worker.broken
-        return RemoteSupervisor(
-            curve.silence, lambda: self.boot, ask, self.on_supervisor_end, broken
-        )
+        remote = RemoteSupervisor(curve, lambda: self.boot, ask, self.on_supervisor_end, broken)
+        self._supervisor.remote = remote
+        of_control = remote.dealer(CONTROL, control, self.token, -1)
+        self.control = Link(of_control, self.on_control, self.malformed, self._batch_limit)
+        of_bus, posted = remote.dealer(BUS, bus, self.token, size), self.calls.posted
+        callbacks = self.on_bus, self.malformed, self._batch_limit
+        self.bus = Link(of_bus, *callbacks, zero_copy=True, posted=posted)
 
     def _ask_router(self) -> None:
         if self.bus is not None and not self.closed:
@@ -181,6 +168,7 @@ class Session:
         for link in (self.bus, self.control):
             if link is not None:
                 link.close()
+        self._supervisor.leave()
 
     def _batch_limit(self) -> int:
         return self.limits.max_message

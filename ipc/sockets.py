@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import resource
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import zmq
 
-from .errors import GarrisonError
 from .messages import CurveKeys, Token
+from .queue_limits import LINGER_S, PEER_QUEUE
 
 NOBLOCK, RCVMORE, EVENTS, POLLIN = (
     int(zmq.NOBLOCK),
@@ -25,10 +24,7 @@ HANDSHAKE_MS = 2000  # over TCP; a peer with an unknown key connects again after
 PEER_HANDSHAKE_MS = 10_000
 SILENCE_MOST_MS = 2**31 - 1  # of the kernel
 KEEPALIVE_MOST_S = 3600
-LINGER_MS = 500  # how long a closing socket goes on sending
-PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
-DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
-DESCRIPTORS_BASE, DESCRIPTORS_EACH = 112, 5  # of the supervisor itself, and for each service
+LINGER_MS = int(LINGER_S * 1000)
 OPERATORS_MESSAGE = 64 * 1024  # bytes of a frame that an operator sends
 OPERATORS_MODE = 0o666  # of their socket: the kernel says who connects, and others are refused
 ROUTED = 64  # messages in libzmq to and from one peer; `BusRouter` bounds the rest by bytes
@@ -49,32 +45,6 @@ class Peer(NamedTuple):
 
 
 UNKNOWN_PEER = Peer()
-
-
-def raise_descriptor_limit() -> int:
-    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none.
-
-    Returns:
-        The former limit, if it was lower; else 0.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
-    if soft >= ceiling:
-        return 0
-    resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
-    return soft
-
-
-def check_descriptor_limit(services: int) -> None:
-    """Raise GarrisonError if this process may open too few files to supervise so many services."""
-    needed = max(DESCRIPTORS_LEAST, DESCRIPTORS_BASE + DESCRIPTORS_EACH * services)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise GarrisonError(
-            f"this process may open {hard} files, and a host with {services} services needs "
-            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, "
-            "with LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
-        )
 
 
 def router(

@@ -1,8 +1,7 @@
-"""Sends and receives batches over the bus on a plain Unix socket, in an asyncio loop.
+"""Sends and receives batches over a plain Unix socket to a ROUTER of libzmq, in an asyncio loop.
 
 It does what a DEALER of libzmq does, without its thread: each message would wake that, be handed
-over, and wake the loop. A connection that ends is opened again. What was not written to one goes to
-the next; so does, as a whole, what was written in part. Sizes are bytes, durations seconds.
+over, and wake the loop. A connection that ends is opened again. Sizes are bytes, durations seconds.
 """
 
 import asyncio
@@ -17,15 +16,16 @@ from .batching import BATCH_BYTES
 from .errors import WireError
 from .frames import FRAMES_MOST
 from .messages import Token
+from .queue_limits import LINGER_S
 from .router_link import RouterLink
 
 READ, READ_MOST = 16 * 1024, 1 << 20  # at once; of a large frame
 SEND_BUFFER = 1 << 20
 RECEIVE_MOST = 20_480  # reads, when the router has ended
 JOINED_MOST = 16 * 1024  # of a message that is copied to be sent as one piece
-READS_A_TURN = 8  # before the loop's other work runs
+READS_A_TURN, MESSAGES_A_TURN = 8, 64  # before the loop's other work runs; with those of a read
+GREETING_S = 10.0  # for the router to take a connection: a path may lead to one that is gone
 RECONNECT_S = 0.02
-LINGER_S = 0.5  # that a connection that is closed goes on sending
 PARTS_MOST = 512  # that are sent at once; the kernel takes 1024
 
 
@@ -40,6 +40,7 @@ class StreamLink(RouterLink):
         malformed: Called for each message of fewer than two frames.
         max_message: Returns the largest frame that the other side accepts.
         posted: See `Batching`.
+        keep: Send as a whole over the next connection what was written to one in part.
     """
 
     def __init__(
@@ -51,46 +52,54 @@ class StreamLink(RouterLink):
         malformed: Callable[[], None],
         max_message: Callable[[], int] = lambda: BATCH_BYTES,
         posted: Callable[[list[int], int], None] | None = None,
+        keep: bool = True,
     ) -> None:
         super().__init__(max_message, posted)
         self._path, self._opening, self._frame_most = path, zmtp.opening(token), frame_most
-        self._receive, self._malformed = receive, malformed
+        self._receive, self._malformed, self._keep = receive, malformed, keep
         self._socket: socket.socket | None = None
         self._decoder = zmtp.Decoder(frame_most)
         self._greeted = False  # the router has taken this connection
         self._takes = False  # it can be sent to
         self._current: list[Any] = []  # the message that is written in part
         self._rest: list[memoryview] = []  # of it
-        self._reconnecting: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None  # the next attempt, or the end of this one
+        self._again: asyncio.Handle | None = None  # there may be more to read
         self._closed = False
         self._connect()
 
     # --- the connection ---------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._reconnecting = None
         try:
             one = _connected(self._path, self._opening)
         except OSError:  # no router, its backlog is full, or no descriptor is free
             self._connect_later()
             return
         self._socket = one
+        self._due = self._loop.call_later(GREETING_S, self._drop)
         self._decoder, self._greeted = zmtp.Decoder(self._frame_most, FRAMES_MOST + 3), False
         self._loop.add_reader(one.fileno(), self._readable)
 
     def _connect_later(self) -> None:
         if not self._closed:
-            self._reconnecting = self._loop.call_later(RECONNECT_S, self._connect)
+            self._due = self._loop.call_later(RECONNECT_S, self._connect)
 
     def _drop(self) -> None:
         """End the connection."""
-        one, self._socket = self._socket, None
-        if one is None:
+        if self._socket is None:
             return
-        self._loop.remove_reader(one.fileno())
         self._stop_sending()
-        one.close()
+        self._stop_waiting()
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
         self._connect_later()
+
+    def _stop_waiting(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
     # --- sending ----------------------------------------------------------------------------
 
@@ -147,9 +156,10 @@ class StreamLink(RouterLink):
         """Keep what is not sent for the next connection."""
         self._takes = False
         if self._rest:
-            if self._socket is not None:
-                self._loop.remove_writer(self._socket.fileno())
-            self._backlog.appendleft(self._current)
+            assert self._socket is not None
+            self._loop.remove_writer(self._socket.fileno())
+            if self._keep:
+                self._backlog.appendleft(self._current)
             self._current, self._rest = [], []
 
     # --- receiving --------------------------------------------------------------------------
@@ -157,42 +167,56 @@ class StreamLink(RouterLink):
     def receive_all(self) -> None:
         """Read what has arrived."""
         for _ in range(RECEIVE_MOST):
-            if not self._read():
+            if self._read() is None:
                 return
 
     def _readable(self) -> None:
         """Read until there is nothing more. libuv reports a reset once, and then watches the socket
         no longer: what a router that has ended has left, and its end, are read at once."""
+        handled = 0
         for _ in range(READS_A_TURN):
-            if not self._read():
+            count = self._read()
+            if count is None:
                 return
-        self._loop.call_soon(self._readable)
+            handled += count
+            if handled >= MESSAGES_A_TURN:
+                break
+        if self._again is None:
+            self._again = self._loop.call_soon(self._read_again)
 
-    def _read(self) -> bool:
-        """Read once; return False if there was nothing."""
+    def _read_again(self) -> None:
+        self._again = None
+        self._readable()
+
+    def _read(self) -> int | None:
+        """Read once; return the number of messages, or None if there was nothing."""
         if self._socket is None:
-            return False
+            return None
         try:
             data = self._socket.recv(min(max(READ, self._decoder.left), READ_MOST))
         except BlockingIOError:
-            return False
+            return None
         except ConnectionResetError:  # the router has not read all
-            return True
+            return 0
         except OSError:
             data = b""
         if not data:
             self._drop()
-            return False
+            return None
         try:
             found = self._decoder.feed(data)
         except WireError:
             self._malformed()
             self._drop()
-            return False
+            return None
         if self._decoder.is_ready and not self._greeted:
+            self._stop_waiting()
             self._greeted = self._takes = True
             self._write([b""])  # the router sees the connection by it
             self._drain_backlog()
+        return self._hand_over(found)
+
+    def _hand_over(self, found: list[list[bytes]]) -> int | None:
         for frames in found:
             if len(frames) < 2:
                 self._malformed()
@@ -201,8 +225,8 @@ class StreamLink(RouterLink):
                 self._note_large()
             self._receive(frames)
             if self._closed:
-                return False
-        return True
+                return None
+        return len(found)
 
     def close(self) -> None:
         """Send what is queued, and close the connection; this blocks for a moment if the router
@@ -212,10 +236,9 @@ class StreamLink(RouterLink):
         self._post_queued()
         self._closed = True
         self._send_last()
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
         self._stop_trimming()
         self._drop()
+        self._stop_waiting()
 
     def _send_last(self) -> None:
         if self._socket is None or not self._takes:

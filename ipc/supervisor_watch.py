@@ -7,11 +7,14 @@ connections.
 import asyncio
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import socket_paths
 from .path_watch import PathWatch
-from .remote import RemoteSupervisor
 from .system import process_tree
+
+if TYPE_CHECKING:  # it imports libzmq, which others need not
+    from .remote import RemoteSupervisor
 
 
 class SupervisorWatch:
@@ -75,6 +78,11 @@ class SupervisorWatch:
         self.stop()
         if self.remote is not None:
             self.remote.close()
+
+    def leave(self) -> None:
+        """Return when what was sent to another machine has left; the connections are closed."""
+        if self.remote is not None:
+            self.remote.leave()
 
     @property
     def has_pidfd(self) -> bool:

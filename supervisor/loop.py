@@ -16,8 +16,8 @@ from typing import assert_never
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
-from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import trimmer
+from garrison.ipc.system.descriptors import raise_descriptor_limit
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec

@@ -172,7 +172,7 @@ class Crowd(Service):
             await asyncio.sleep(0)
             while link._backlog:  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0.001)
-            link._check_readable()  # what was posted behind its back may have taken a signal
+            link._note_use()  # what was posted behind its back may have taken a signal
 
 
 plugin = Plugin(name="crowd", services=[Crowd])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         decode_assignment,
         decode_data,
         decode_downward,
+        decode_few,
         decode_upward,
         encode_assignment,
     )
@@ -253,6 +254,7 @@ __all__ = [
     "decode_assignment",
     "decode_data",
     "decode_downward",
+    "decode_few",
     "decode_upward",
     "encodable",
     "encode",
@@ -373,6 +375,7 @@ _MODULES = {  # name → the module that it is in
     "decode_answers": "answers",
     "decode_assignment": "codec",
     "decode_data": "codec",
+    "decode_few": "codec",
     "decode_downward": "codec",
     "decode_upward": "codec",
     "encodable": "encoding",

@@ -1,6 +1,6 @@
 """Decodes messages, and encodes assignments; bytes that are no message raise WireError."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,7 +13,10 @@ from .encoding import BAD_BYTES, encode
 
 # --- batches ------------------------------------------------------------------------------
 
+FEW = 4096  # messages of a batch that the router reads, which takes some 2 ms
+
 _data = msgspec.msgpack.Decoder(list[Data])
+_few = msgspec.msgpack.Decoder(Annotated[list[Data], msgspec.Meta(max_length=FEW)])
 _upward = msgspec.msgpack.Decoder(list[Upward])
 _downward = msgspec.msgpack.Decoder(list[Downward])
 
@@ -22,6 +25,14 @@ def decode_data(frame: bytes) -> list[Data]:
     """Return a batch of the bus. Raises WireError for any other bytes."""
     try:
         return _data.decode(frame)
+    except BAD_BYTES as error:
+        raise WireError(str(error), frame) from error
+
+
+def decode_few(frame: bytes) -> list[Data]:
+    """Return a batch of the bus, of few messages. Raises WireError for any other bytes."""
+    try:
+        return _few.decode(frame)
     except BAD_BYTES as error:
         raise WireError(str(error), frame) from error
 

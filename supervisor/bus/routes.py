@@ -6,12 +6,12 @@ that is delivered, the batch and the blobs are not read here.
 
 from collections import deque
 from collections.abc import Container
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from msgspec import Meta, Raw, msgpack
+from msgspec import Raw
 
-from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Data, Token, encode
-from garrison.ipc.messages.encoding import BAD_BYTES
+from garrison.ipc.errors import WireError
+from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Token, decode_few, encode
 
 Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
@@ -20,9 +20,6 @@ NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
 NOTHING = Raw(b"\x90")  # no arguments
 RETURNED_WHOLE = 4096  # bytes of a batch that returns as it is
-COUNT_MOST = 4096  # messages of a batch that is read here, which takes some 2 ms
-
-_short_batch = msgpack.Decoder(Annotated[list[Data], Meta(max_length=COUNT_MOST)])
 
 
 def route(
@@ -59,8 +56,8 @@ def calls_alone(batch: bytes) -> bytes:
     if len(batch) <= RETURNED_WHOLE:
         return batch
     try:
-        calls = [one for one in _short_batch.decode(batch) if isinstance(one, Call)]
-    except BAD_BYTES:  # its sender refuses it, or has a bound for it in the router
+        calls = [one for one in decode_few(batch) if isinstance(one, Call)]
+    except WireError:  # its sender refuses it, or has a bound for it in the router
         return batch
     return encode([Call(one.id, one.method, NOTHING, EMPTY_MAP, one.timeout) for one in calls])
 

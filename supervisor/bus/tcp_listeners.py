@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from garrison.ipc import sockets
-from garrison.ipc.listeners import free_descriptors
+from garrison.ipc.system.descriptors import free_descriptors
 
 SHARE = 3  # a third of all descriptors is never for connections that wait to be let in
 BACKLOG = 32  # connections that libzmq may accept before this process can look

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from garrison.ipc.errors import ConfigError, OrderFailed, SupervisorGone
-from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.ipc.system.descriptors import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system.installed import installed_version
 from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.config.host_spec import HostSpec, LogFormat

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import zmq
 
-from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import malloc, process_tree
+from garrison.ipc.system.descriptors import raise_descriptor_limit
 from garrison.ipc.system.installed import installed_version
 from garrison.supervisor.processes import node_protocol
 from garrison.supervisor.processes.node_lease import NodeLease

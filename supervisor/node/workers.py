@@ -25,6 +25,8 @@ from .home import NodeHome
 from .machine import read_machine
 
 PAUSED_S = 3.0  # without a sample: this process did not run, and so may not the workers
+# Workers on the supervisor's machine need no libzmq; each one here does, for TCP.
+CONNECTION = ("garrison.ipc.link", "garrison.ipc.remote")
 LASTING = {"NotForked", "Died", "Ended", "Gone"}  # reports that the next session needs as well
 
 
@@ -54,7 +56,7 @@ class NodeWorkers:
         self._others = set(process_tree.children())
         self._left: set[Handle] = set()
         self._commands: set[Key] = set()
-        self._modules: tuple[str, ...] = ()
+        self._modules: tuple[str, ...] | None = None  # that the supervisor had preloaded last
         self._sampled_at = self._awake_at = time.monotonic()  # the latter: without a pause since
         self.table: dict[Key, KnownWorker] = {}
         self.adopting = False
@@ -148,7 +150,7 @@ class NodeWorkers:
             self._report(message)
         if adopt.modules != self._modules:
             self._modules = adopt.modules
-            self._make().preload(adopt.modules)
+            self._make().preload((*CONNECTION, *adopt.modules))
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class NodeWorkers:
                 local.signal(key, number, group)
             case node_protocol.Preload(modules, renew):
                 self._modules = modules
-                (local.refresh if renew else local.preload)(modules)
+                (local.refresh if renew else local.preload)((*CONNECTION, *modules))
             case node_protocol.Dump(key, is_last):
                 local.dump(key, is_last)
             case node_protocol.Report(key):

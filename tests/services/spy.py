@@ -160,10 +160,7 @@ class Spy(Service):
         session: Any = self.runtime.client.session
         if key == "token":
             return str(session.token.hex())
-        if key == "bus":
-            return str(session.bus._path)
-        endpoint: bytes = session.control._socket.get(zmq.LAST_ENDPOINT)
-        return endpoint.decode().rstrip("\0").removeprefix("ipc://")
+        return str(getattr(session, key)._path)
 
     async def order(self) -> None:
         """Send the supervisor, under its own address, messages that only programs may send."""

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-import zmq
-
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
@@ -113,9 +111,8 @@ def _explains_itself(error: BaseException) -> bool:
 
 async def run_probe(reading: Reading) -> int:
     """Send the result to the supervisor; return the exit code."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     session = Session(reading.token)
-    session.open(context, reading.control, "")
+    session.open(reading.control, "")
     await session.send_last(probe(reading))
     return os.EX_OK
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, assert_never
 
 import msgspec
-import zmq
 
 from garrison.ipc import messages
 from garrison.ipc.call_counts import CallCounts
@@ -147,7 +146,7 @@ class Worker:
             peer_ended=self._caller_ended,
             broken=self._abandon,
         )
-        session = Session(a.token, a.calls, worker=hooks, zero_copy=True)
+        session = Session(a.token, a.calls, worker=hooks)
         session.handlers |= {
             messages.Call: self._on_call,
             messages.Cancel: self._on_cancel,
@@ -157,13 +156,13 @@ class Worker:
         session.calls.counts = CallCounts(session.directory)
         return session
 
-    async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
+    async def run(self) -> int:
         """Connect, run the service until its end, and return the exit code."""
         paths = self._assignment.paths
         self._direct = Direct(self._session, self._caller_ended)
         self._prepared.names.callers = self._dispatch.callers = self._direct.callers
         self._session.direct = self._direct
-        self._session.open(context, paths.control, paths.bus, paths.curve)
+        self._session.open(paths.control, paths.bus, paths.curve)
         if self._prepared.lease is not None:
             self._prepared.lease.begin()
         self._introduce()
@@ -182,7 +181,7 @@ class Worker:
             return await self.fail(error)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; return when the last replies have left."""
         self._session.close()
 
     # --- its life ---------------------------------------------------------------------------

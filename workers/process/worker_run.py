@@ -1,7 +1,5 @@
 """Runs one worker in its loop, from its connection to its exit code."""
 
-import zmq
-
 from garrison.ipc.messages import Assignment
 
 from .exit import CRASHED
@@ -18,13 +16,11 @@ class WorkerRun:
 
     async def main(self) -> int:
         """Run a service until its end; return the process's exit code."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._worker = worker = Worker(*self._arguments)
         try:
-            return await worker.run(context)
+            return await worker.run()
         finally:
             worker.close()
-            context.term()  # returns when the last replies have left
 
     async def exited(self, end: SystemExit | KeyboardInterrupt) -> int:
         """Report what a task raised that stops the loop; return the exit code.

@@ -16,8 +16,8 @@ from garrison.ipc.messages import (
     decode_data,
     encode,
 )
+from garrison.ipc.messages.codec import FEW
 from garrison.supervisor.bus.routes import (
-    COUNT_MOST,
     FRAMES_MOST,
     Frames,
     PeerTable,
@@ -76,7 +76,7 @@ def test_of_a_large_batch_that_returns_the_calls_are_named(count: int, size: int
 
 @pytest.mark.parametrize(
     "batch",
-    [a_batch(2, 10), a_batch(COUNT_MOST, 10), b"\x91" + bytes(10_000), encode([[99, 1]] * 5000)],
+    [a_batch(2, 10), a_batch(FEW, 10), b"\x91" + bytes(10_000), encode([[99, 1]] * 5000)],
     ids=["small", "many messages", "no batch", "unknown messages"],
 )
 def test_any_other_batch_returns_as_it_is(batch: bytes) -> None:

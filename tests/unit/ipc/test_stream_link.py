@@ -1,7 +1,9 @@
-"""The plain connection to the bus loses nothing that it has not written, and blocks nobody."""
+"""A plain connection to a router loses nothing that it has not written, and blocks nobody."""
 
 import asyncio
 import os
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import msgspec
 import pytest
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import sockets, stream_link
 from garrison.ipc.messages import EMPTY_MAP, Call, Cancel, Data, decode_data
 from garrison.ipc.socket_paths import new_token
 from garrison.ipc.stream_link import StreamLink
@@ -148,4 +150,77 @@ async def test_calls_are_taken_back_and_answers_stay(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     kept = [(peer, decode_data(batch)) for peer, batch in link._backlog]
     assert kept == [(PEER, [cancel]), (OTHER, [cancel]), (PEER, [cancel])]
+    link.close()
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["bus", "control plane"])
+async def test_what_was_written_in_part_is_sent_whole_or_not_at_all(
+    router: Router, keep: bool
+) -> None:
+    """Messages of the control plane were meant for the former supervisor."""
+    token = new_token()
+    link = StreamLink(router.path, token, -1, lambda _: None, lambda: None, keep=keep)
+    assert await router.next() == [token, b""]
+    router.socket.set(zmq.RCVHWM, 1)
+    large = os.urandom(5_000_000)
+    for _ in range(20):  # until neither libzmq nor the kernel takes more
+        link._post_frames([PEER, large])
+    await until(lambda: bool(link._rest))
+    unsent = 1 + len(link._backlog)
+    router.end()
+    await until(lambda: link._socket is None)
+    router.start()
+    assert await router.next() == [token, b""]
+    for _ in range(unsent if keep else unsent - 1):
+        assert await router.next() == [token, PEER, large]
+    link._post_frames([PEER, b"last"])
+    assert await router.next() == [token, PEER, b"last"]
+    link.close()
+
+
+async def test_a_connection_that_is_not_taken_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path may have led to a socket that nobody listens at any more, though it is open."""
+    monkeypatch.setattr(stream_link, "GREETING_S", 0.05)
+    path, token = str(tmp_path / "bus.sock"), new_token()
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+        old.listen()
+        link = StreamLink(path, token, -1, lambda _: None, lambda: None)
+        link._post_frames([PEER, b"first"])
+        os.unlink(path)  # noqa: PTH108
+        made = Router(Path(path))
+        assert await made.next() == [token, b""]
+        assert await made.next() == [token, PEER, b"first"]
+        link.close()
+        made.end()
+
+
+async def test_a_flood_lets_the_loop_do_other_work(router: Router) -> None:
+    """A turn handles few messages, and asks for one more turn, not for ever more of them."""
+    token, count, most = new_token(), 30_000, 0
+    seen = 0
+
+    def receive(frames: list[bytes]) -> None:
+        nonlocal seen
+        seen += 1
+
+    link = StreamLink(router.path, token, -1, receive, lambda: None)
+    assert await router.next() == [token, b""]
+    flood = threading.Thread(
+        target=lambda: [
+            router.socket.send_multipart([token, PEER, b"x" * 100]) for _ in range(count)
+        ]
+    )
+    router.socket.set(zmq.SNDHWM, 0)
+    flood.start()
+    async with asyncio.timeout(LONG_S):
+        while seen < count:
+            before = seen
+            await asyncio.sleep(0)
+            most = max(most, seen - before)
+    flood.join()
+    # What one read brings is handled whole; the loop has the socket and what is asked for again.
+    assert most <= 2 * (stream_link.MESSAGES_A_TURN + stream_link.READ // 100)
     link.close()
