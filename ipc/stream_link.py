@@ -123,12 +123,12 @@ class StreamLink(RouterLink):
             parts = [b"".join(parts)]
         try:
             sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # it has ended, which is read behind what the router had sent
+        except ConnectionError:  # it has ended, which is read behind what the router had sent
             self._backlog.appendleft(frames)
             self._stop_sending()
             return
+        except OSError:  # it is full, or the kernel is short of memory
+            sent = 0
         if sent < size:
             self._current = frames
             self._rest = _after(parts, sent)
@@ -138,10 +138,10 @@ class StreamLink(RouterLink):
         assert self._socket is not None
         try:
             self._rest = _after(self._rest, self._socket.sendmsg(self._rest))
-        except BlockingIOError:
+        except ConnectionError:
+            self._stop_sending()
             return
         except OSError:
-            self._stop_sending()
             return
         if not self._rest:
             self._current = []
