@@ -192,8 +192,9 @@ class StreamLink(RouterLink):
         """Read once; return the number of messages, or None if there was nothing."""
         if self._socket is None:
             return None
+        left = self._decoder.left
         try:
-            data = self._socket.recv(min(max(READ, self._decoder.left), READ_MOST))
+            data = self._socket.recv(READ if left <= READ else min(left, READ_MOST))
         except BlockingIOError:
             return None
         except ConnectionResetError:  # the router has not read all

@@ -17,6 +17,7 @@ GREETING = (SIGNATURE + b"\x03\x00" + b"NULL").ljust(GREETING_BYTES, b"\0")
 MORE, LONG, COMMAND = 1, 2, 4  # bits of a frame's first byte
 READY = b"\x05READY"
 SHORT_MOST = 255  # of a frame whose size is one byte
+SHORT_MORE, SHORT_LAST = [[bytes((flags, size)) for size in range(256)] for flags in (MORE, 0)]
 FRAMES_MOST = 16  # of one message
 LONG_HEADER, LONG_SIZE = struct.Struct(">BQ"), struct.Struct(">Q")
 
@@ -34,13 +35,14 @@ def encode(frames: Sequence[bytes]) -> bytes:
 
 def parts(frames: Sequence[bytes]) -> list[bytes]:
     """Return a message as it is sent, in parts: headers, and the frames themselves."""
-    found, flags, left = list[bytes](), MORE, len(frames)
+    found: list[bytes] = []
+    flags, short, left = MORE, SHORT_MORE, len(frames)
     for frame in frames:
         left -= 1
         if not left:
-            flags = 0
+            flags, short = 0, SHORT_LAST
         size = len(frame)
-        found.append(bytes((flags, size)) if size <= SHORT_MOST else _long_header(flags, size))
+        found.append(short[size] if size <= SHORT_MOST else _long_header(flags, size))
         found.append(frame)
     return found
 
@@ -83,39 +85,49 @@ class Decoder:
         """
         if self._rest:
             data, self._rest = self._rest + data, b""
-        at, end, found = 0, len(data), list[list[bytes]]()
+        found: list[list[bytes]] = []
+        at, end = 0, len(data)
         if not self._greeted:
             if end < GREETING_BYTES:
                 self._rest = data
                 return found
             self._take_greeting(data[:GREETING_BYTES])
             at = GREETING_BYTES
+        if self.left:
+            at = self._go_on(data, found)
+        most, frames = self._most, self._frames
         while at < end:
-            if self.left:
-                part = data[at : at + self.left]
-                self._parts.append(part)
-                self.left -= len(part)
-                at += len(part)
-                if self.left:
-                    break
-                flags, frame = self._flags, b"".join(self._parts)
-                self._parts = []
-            else:
-                flags, header = data[at], 9 if data[at] & LONG else 2
-                if end - at < header:
-                    self._rest = data[at:]
-                    break
-                size = data[at + 1] if header == 2 else LONG_SIZE.unpack_from(data, at + 1)[0]
-                if 0 <= self._most < size:
-                    raise WireError(f"a frame of more than {self._most:,} bytes")
-                at += header
-                if size > end - at:
-                    self._flags, self._parts, self.left = flags, [data[at:]], size - (end - at)
-                    break
-                frame = data[at : at + size]
-                at += size
-            self._add(flags, frame, found)
+            flags, header = data[at], 2
+            if flags & LONG:
+                header = 9
+            if end - at < header:
+                self._rest = data[at:]
+                break
+            size = data[at + 1] if header == 2 else LONG_SIZE.unpack_from(data, at + 1)[0]
+            if 0 <= most < size:
+                raise WireError(f"a frame of more than {most:,} bytes")
+            at += header
+            frame = data[at : at + size]
+            at += size
+            if at > end:
+                self._flags, self._parts, self.left = flags, [frame], at - end
+            elif flags & ~LONG:
+                self._add(flags, frame, found)
+            else:  # the last frame of a message
+                frames.append(frame)
+                found.append(frames)
+                frames = self._frames = []
         return found
+
+    def _go_on(self, data: bytes, found: list[list[bytes]]) -> int:
+        """Take more of a frame that was not complete; return where it ends in the data."""
+        part = data[: self.left]
+        self._parts.append(part)
+        self.left -= len(part)
+        if not self.left:
+            frame, self._parts = b"".join(self._parts), []
+            self._add(self._flags, frame, found)
+        return len(part)
 
     def _take_greeting(self, greeting: bytes) -> None:
         if greeting[0] != SIGNATURE[0] or greeting[10] < GREETING[10]:
