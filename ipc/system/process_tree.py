@@ -35,6 +35,20 @@ def libc() -> "ctypes.CDLL":
     return ctypes.CDLL(None, use_errno=True)
 
 
+def bare_fork() -> int:
+    """Fork without Python's hooks, for a child that only forks again and exits; like `os.fork`.
+
+    The hooks run once then, in the child's child. This process has one thread.
+    """
+    import ctypes
+
+    pid: int = ctypes.PyDLL(None, use_errno=True).fork()  # it holds on to the interpreter's lock
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return pid
+
+
 def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent ends."""
     if libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
