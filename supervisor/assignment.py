@@ -10,6 +10,7 @@ import msgspec
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import PluginSource, Token, encode
+from garrison.ipc.system import process_tree
 from garrison.ipc.tombstones import Tombstones
 from garrison.ipc.tracing import header_values
 from garrison.supervisor.bus.endpoints import Endpoints
@@ -160,6 +161,7 @@ class AssignmentBuilder:
             not_granted=not_granted(self._environ, found),
             tombstones=self._tombstones(),
             traces=traces,
+            mark=process_tree.incarnation_mark(token),
         )
         secrets = secrets | header_values(os.fsdecode(traces.headers))  # none is in a crash report
         stamp = interpreter_stamp(service.plugin.interpreter)

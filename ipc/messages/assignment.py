@@ -134,6 +134,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
     tombstones: Tombstones = Tombstones()  # persons whom a restored backup must not bring back
     traces: TraceSettings = TraceSettings()
+    mark: str = ""  # of the incarnation's processes; empty: made from the token
 
 
 class Section(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -77,7 +77,6 @@ def _definition(field: Any) -> tuple[str, Any, Any]:
 _GROUPS: dict[str, type[Group]] = {
     field.name: field.type for field in msgspec.structs.fields(Assignment) if _is_group(field)
 }
-_FLAT = [field.name for field in _flat_fields(Assignment)]
 _FlatAssignment: Any = msgspec.defstruct(
     "_FlatAssignment",
     [_definition(field) for field in _flat_fields(Assignment)],
@@ -85,7 +84,16 @@ _FlatAssignment: Any = msgspec.defstruct(
     frozen=True,
     kw_only=True,
 )
-_assignment: Any = msgspec.msgpack.Decoder(_FlatAssignment | Reading)
+# Each struct takes its own fields of the flat map and skips the others.
+_OwnFields: Any = msgspec.defstruct(
+    "_OwnFields",
+    [_definition(field) for field in msgspec.structs.fields(Assignment) if not _is_group(field)],
+    tag=Assignment.__struct_config__.tag,
+    frozen=True,
+    kw_only=True,
+)
+_assignment: Any = msgspec.msgpack.Decoder(_OwnFields | Reading)
+_groups = {name: msgspec.msgpack.Decoder(group) for name, group in _GROUPS.items()}
 
 
 def encode_assignment(assignment: Assignment | Reading) -> bytes:
@@ -102,11 +110,9 @@ def decode_assignment(frame: bytes) -> Assignment | Reading:
     """Return what a new process is to do. Raises WireError for any other bytes."""
     try:
         decoded = _assignment.decode(frame)
+        if isinstance(decoded, Reading):
+            return decoded
+        groups: dict[str, Any] = {name: decoder.decode(frame) for name, decoder in _groups.items()}
     except BAD_BYTES as error:
         raise WireError(str(error), frame) from error
-    if isinstance(decoded, Reading):
-        return decoded
-    fields: dict[str, Any] = {name: getattr(decoded, name) for name in _FLAT}
-    for name, group in _GROUPS.items():
-        fields[name] = group(**{key: fields.pop(key) for key in group.__struct_fields__})
-    return Assignment(**fields)
+    return Assignment(**msgspec.structs.asdict(decoded), **groups)

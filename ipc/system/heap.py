@@ -21,10 +21,13 @@ CHUNK_FIRST, CHUNK_LEAST = 1 << 20, 24  # of the C library
 CHUNKS_MOST = 20_000
 MADV_DONTNEED = 4  # asm-generic/mman-common.h
 
-_madvise: Any = None  # found at once: what ctypes makes for it is then made before any fork
+# Found at once: what ctypes makes for them is then made before any fork.
+_madvise: Any = None
+_memcmp: Any = None
 with contextlib.suppress(OSError, AttributeError):  # another C library
-    _madvise = ctypes.CDLL(None).madvise
+    _madvise, _memcmp = ctypes.CDLL(None).madvise, ctypes.CDLL(None).memcmp
     _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
 def settle() -> None:
@@ -86,8 +89,18 @@ def return_zeros(new: object) -> None:
     They read as zeros when they are used again. No other thread may be using the object.
     """
     page = mmap.PAGESIZE
-    first, end = -(-id(new) // page) * page, (id(new) + type(new).__basicsize__) // page * page
-    zeros = bytes(page)
-    for address in range(first, end, page) if _madvise is not None else ():
-        if ctypes.string_at(address, page) == zeros:
-            _madvise(address, page, MADV_DONTNEED)
+    first, end = -(-id(new) // page), (id(new) + type(new).__basicsize__) // page
+    if _madvise is not None and first < end:
+        _return(first * page, end - first)
+
+
+def _return(address: int, pages: int) -> None:
+    """Return pages that have nothing but zeros; look at halves where there is something."""
+    size = pages * mmap.PAGESIZE
+    # Each byte is like the next one: a comparison that allocates nothing.
+    if ctypes.string_at(address, 1) == b"\0" and not _memcmp(address, address + 1, size - 1):
+        _madvise(address, size, MADV_DONTNEED)
+    elif pages > 1:
+        half = pages // 2
+        _return(address, half)
+        _return(address + half * mmap.PAGESIZE, pages - half)

@@ -20,6 +20,8 @@ DEFAULT_OUTPUT = frozenset({"level", "force", "datefmt", "encoding", "errors"})
 
 _known = 0  # names that were looked at; none is ever removed
 _not_yet: set[str] = set()  # those that were no loggers then
+_handlers: list[logging.Handler] = []  # that write to the service's log
+_lines = ""  # their form
 
 
 class ServiceLogger(logging.Logger):
@@ -66,11 +68,23 @@ def _writes_to_log(handler: logging.Handler) -> bool:
         return False
 
 
-def prepare() -> None:
-    """Do what does not depend on the service, in the process that workers are forked from."""
+def prepare(stream: TextIO | None = None) -> None:
+    """Do what does not depend on the service, in the process that workers are forked from.
+
+    Args:
+        stream: What will be the service's log; by default standard error.
+    """
     logging.Formatter.converter = time.gmtime
-    logging.Formatter("%(message)s", DATES)
-    logging.getLogger().setLevel(logging.INFO)
+    root = logging.getLogger()
+    for one in root.handlers[:]:
+        root.removeHandler(one)
+        one.close()
+    root.setLevel(logging.INFO)
+    _handlers[:] = [logging.StreamHandler(stream or sys.stderr) for _ in range(2)]
+    ServiceLogger.handler = _handlers[0]
+    root.addHandler(_handlers[1])
+    if not hasattr(logging.basicConfig, "__wrapped__"):
+        logging.basicConfig = _with_format()
     take_over_loggers("asyncio")
 
 
@@ -82,29 +96,18 @@ def install(name: str, generation: int, stream: TextIO | None = None) -> None:
         generation: Of the incarnation; it is on each line.
         stream: The service's log; by default standard error.
     """
-    text = (
+    global _lines
+    _lines = (
         "%(asctime)s.%(msecs)03dZ %(levelname)s"
         f" service={name} generation={generation} pid={os.getpid()}"
         " %(name)s: %(message)s"
     )
-    logging.Formatter.converter = time.gmtime
-    formatter = logging.Formatter(text, DATES)
-    root = logging.getLogger()
-    for one in root.handlers[:]:
-        root.removeHandler(one)
-        one.close()
-    if root.level != logging.INFO:  # setting it looks at every logger
-        root.setLevel(logging.INFO)
-    root.addHandler(_handler(stream, formatter))
-    ServiceLogger.handler = _handler(stream, formatter)
-    logging.basicConfig = _with_format(text)
+    if stream is not None or not _handlers:
+        prepare(stream)
+    formatter = logging.Formatter(_lines, DATES)
+    for handler in _handlers:
+        handler.setFormatter(formatter)
     take_over_loggers(name)
-
-
-def _handler(stream: TextIO | None, formatter: logging.Formatter) -> logging.Handler:
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter)
-    return handler
 
 
 def take_over_loggers(name: str) -> None:
@@ -129,7 +132,7 @@ def take_over_loggers(name: str) -> None:
     _known = len(known)
 
 
-def _with_format(text: str) -> Any:
+def _with_format() -> Any:
     """Return `basicConfig` with the lines' form as default, where it writes to the log."""
     original = logging.basicConfig
 
@@ -137,7 +140,7 @@ def _with_format(text: str) -> Any:
     def basic_config(**options: Any) -> None:
         to_log = options.get("stream") in {None, sys.stdout, sys.stderr}
         if to_log and options.keys() - {"stream"} <= DEFAULT_OUTPUT:
-            options["format"] = text
+            options["format"] = _lines
             options.setdefault("datefmt", DATES)
         original(**options)
 

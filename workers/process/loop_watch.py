@@ -4,6 +4,7 @@ A thread looks while the loop is blocked; the watchdog would end the service muc
 sleeps until the loop would be late, so an idle worker wakes once a second. Durations are seconds.
 """
 
+import _thread
 import asyncio
 import logging
 import sys
@@ -40,7 +41,7 @@ class LoopWatch:
     def begin(self) -> None:
         """Watch from now on, until `end`."""
         self._tick()
-        threading.Thread(target=self._watch, name="loop-watch", daemon=True).start()
+        _thread.start_new_thread(self._watch, ())  # a Thread's start waits until it runs
 
     def end(self) -> None:
         """Watch no longer."""

@@ -130,7 +130,12 @@ def prepare() -> None:
     faulthandler.register(stack_signals.ONE_THREAD, all_threads=False)
     process_tree.forbid_cores()
     os.environ.clear()  # each worker is sent its own
+    log_stream.install(log_stream.standard())
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # line by line, so that a crash loses no line
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     logs.prepare()
+    terminal.prepare()
 
 
 def get_ready() -> None:
@@ -146,14 +151,15 @@ def _read(reading: Reading) -> int:
     from .probe import run_probe  # not needed by any other worker
 
     process_tree.set_name(f"reads:{reading.source.name}")
-    _set_environment(reading.env, reading.token)
+    _set_environment(reading.env, process_tree.incarnation_mark(reading.token))
     terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
 def _serve(assignment: Assignment) -> int:
     process_tree.set_name(f"g:{assignment.name}")
-    _set_environment(assignment.environment.env, assignment.token)
+    mark = assignment.mark or process_tree.incarnation_mark(assignment.token)
+    _set_environment(assignment.environment.env, mark)
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
     os.environ.update(secrets)
@@ -171,11 +177,11 @@ def _serve(assignment: Assignment) -> int:
     return _loop(run.main(), run.exited)
 
 
-def _set_environment(variables: dict[str, bytes], token: bytes) -> None:
+def _set_environment(variables: dict[str, bytes], mark: str) -> None:
     os.environ.clear()
     os.environ.update({name: os.fsdecode(value) for name, value in variables.items()})
     # Child processes inherit it: the descendants of this incarnation are found by it.
-    os.environ[process_tree.MARK] = process_tree.incarnation_mark(token)
+    os.environ[process_tree.MARK] = mark
     time.tzset()  # the launcher has the time zone of its own environment, or of what it preloaded
 
 
@@ -188,11 +194,9 @@ def _write_to(log_path: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
-    log_stream.install(log_stream.standard(), log_path if problem else "", problem)
+    if problem:
+        log_stream.install(log_stream.standard(), log_path, problem)
     log_stream.follow(log_path)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # line by line, so that a crash loses no line
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -205,17 +209,16 @@ def _loop(
     work: Coroutine[Any, Any, int],
     exited: Callable[[SystemExit | KeyboardInterrupt], Coroutine[Any, Any, int]] | None = None,
 ) -> NoReturn:
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        code = CRASHED
-        for _ in range(EXITS_MOST):  # raised by a task, these stop the loop
-            try:
-                code = runner.run(work)
-                break
-            except (
-                SystemExit,
-                KeyboardInterrupt,
-            ) as end:  # and again for each task that waits for that one
-                if exited is None:
-                    raise
-                work = exited(end)
-        leave(code)  # without waiting for tasks and threads that others left behind
+    loop, code = _new_loop(), CRASHED
+    for _ in range(EXITS_MOST):  # raised by a task, these stop the loop
+        try:
+            code = loop.run_until_complete(work)
+            break
+        except (
+            SystemExit,
+            KeyboardInterrupt,
+        ) as end:  # and again for each task that waits for that one
+            if exited is None:
+                raise
+            work = exited(end)
+    leave(code)  # without waiting for tasks and threads that others left behind

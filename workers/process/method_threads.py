@@ -8,6 +8,7 @@ and runs on regardless. Durations are seconds.
 
 import asyncio
 import contextvars
+import functools
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,11 +51,15 @@ class MethodThreads:
         self._service, self._most = service, most
         self._most_of_one = max(most - most // 4, 1)
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="method")
         self._held: set[_Held] = set()
         self._reserved = 0  # slots of calls that were let in and have not begun
         self._of: Counter[str] = Counter()  # both, by method
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """Return the threads; a service may have no plain method, or none that is called."""
+        return ThreadPoolExecutor(self._most, thread_name_prefix="method")
 
     @property
     def use(self) -> ThreadUse:

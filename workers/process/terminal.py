@@ -3,42 +3,50 @@
 import io
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
+
+_name = ""  # NAME of this process's service
 
 
 class _NoTerminal(io.TextIOBase):
     """Standard input of a worker: an error names where there is a terminal."""
 
-    def __init__(self, sentence: Callable[[str], str]) -> None:
-        self._sentence = sentence
-
     def readable(self) -> bool:
         return True
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        raise RuntimeError(self._sentence("standard input"))
+        raise RuntimeError(_sentence("standard input"))
 
     def read(self, size: int | None = -1, /) -> str:
-        raise RuntimeError(self._sentence("standard input"))
+        raise RuntimeError(_sentence("standard input"))
+
+
+def prepare() -> None:
+    """Have `breakpoint()`, pdb and `input()` raise a sentence that names `garrison run`."""
+    sys.stdin = _NoTerminal()
+    sys.breakpointhook = _break
 
 
 def do_without(name: str) -> None:
-    """Have `breakpoint()`, pdb and `input()` raise a sentence that names `garrison run`.
+    """Do the same, if it is not done yet; the sentence names this service.
 
     Args:
         name: NAME of the service.
     """
+    global _name
+    _name = name
+    if not isinstance(sys.stdin, _NoTerminal):
+        prepare()
 
-    def sentence(what: str) -> str:
-        return f"{what} needs a terminal, and a worker has none: garrison run {name} gives it yours"
 
-    def hook(*args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(sentence("breakpoint()"))
+def _sentence(what: str) -> str:
+    return f"{what} needs a terminal, and a worker has none: garrison run {_name} gives it yours"
 
-    sys.stdin = _NoTerminal(sentence)
-    if "PYTHONBREAKPOINT" not in os.environ:  # else its owner has decided
-        sys.breakpointhook = hook
+
+def _break(*args: Any, **kwargs: Any) -> Any:
+    if "PYTHONBREAKPOINT" in os.environ:  # its owner has decided
+        return sys.__breakpointhook__(*args, **kwargs)
+    raise RuntimeError(_sentence("breakpoint()"))
 
 
 def attach(pid: int) -> None:
@@ -53,4 +61,5 @@ def attach(pid: int) -> None:
         if opened != number:
             os.dup2(opened, number)
             os.close(opened)
+    sys.breakpointhook = sys.__breakpointhook__
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115

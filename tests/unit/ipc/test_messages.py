@@ -31,7 +31,7 @@ NEW = {  # the release before does not know them
     *("DirectOpen", "DirectRoute", "AcceptDirect", "GrantDirect", "RevokeDirect"),
 }
 ADDED_TO_ASSIGNMENT = {"not_granted", "restarted_by", "task_errors", "threads", "tombstones"}
-ADDED_TO_ASSIGNMENT |= {"traces", "curve", "lease"}
+ADDED_TO_ASSIGNMENT |= {"traces", "curve", "lease", "mark"}
 GOLDEN = json.loads(Path(__file__).with_name("golden_messages.json").read_text())
 
 
