@@ -56,6 +56,21 @@ after = resident()
 found = [one.run_until_complete(one.run_in_executor(None, sum, (1, 2))) for one in others]
 print(type(loop).__basicsize__, most - before, most - after, sum(found))
 """
+KEPT = """
+import mmap
+from garrison.ipc.system import heap
+
+PAGE = mmap.PAGESIZE
+
+kept = bytearray(66 * PAGE)
+import ctypes
+first = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+places = [at * PAGE - first % PAGE + PAGE for at in (1, 20, 21, 63)]
+for at in places:
+    kept[at] = kept[at + PAGE - 1] = 7
+heap._return(first - first % PAGE + PAGE, 64)
+print(*(kept[at] + kept[at + PAGE - 1] for at in places), sum(kept))
+"""
 APART = 4  # times as many pages as side by side
 
 
@@ -86,3 +101,8 @@ def test_zeros_are_returned() -> None:
     assert taken > 8 * size * 0.9, "each loop takes its buffer at once"
     assert returned > 8 * size * 0.7
     assert found == 8 * 3
+
+
+def test_what_is_not_zero_stays() -> None:
+    """Pages with something in them, at the edges and side by side, are not returned."""
+    assert numbers(KEPT) == [14, 14, 14, 14, 56]

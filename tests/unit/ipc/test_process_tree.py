@@ -65,3 +65,27 @@ def test_a_name_with_spaces_and_brackets_shifts_no_field() -> None:
         assert rss > 1 << 20
         assert 0 <= used < 60
         process.kill()
+
+
+def test_a_bare_fork_runs_no_hook_and_its_child_forks_on() -> None:
+    """The hooks run in the child's child alone, which falls to whoever adopts it."""
+    program = """
+import os
+from garrison.ipc.system import process_tree
+
+process_tree.become_subreaper()
+reader, writer = os.pipe()
+os.register_at_fork(after_in_child=lambda: os.write(writer, b"h"))
+between = process_tree.bare_fork()
+if between == 0:
+    if os.fork() == 0:
+        os.write(writer, b"g")
+    os._exit(0)
+assert os.waitpid(between, 0) == (between, 0)
+assert os.wait()[1] == 0
+print(os.read(reader, 9).decode())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["hg"]
