@@ -128,7 +128,7 @@ def _serve(connection: socket.socket, target: Target) -> bool:
 def _fork_twice(connection: socket.socket, request: bytes, orders: int, target: Target) -> int:
     """Return the pid of a worker, or the number of an error, negative."""
     reader, writer = os.pipe()
-    between = os.fork()
+    between = process_tree.bare_fork()
     if between == 0:
         _fork_once(request, orders, target, (reader, writer, connection.fileno()))
     os.close(writer)
