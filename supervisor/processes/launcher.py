@@ -163,6 +163,7 @@ class Launcher:
         if connection is None:
             return
         self._link.replace(connection)
+        self._spares.cancel("its supervisor ended")  # the next one would not know the worker
         if not self._termed:
             self._kill_at = inf
         self._send_inventory()

@@ -1,9 +1,11 @@
 """What a worker has sent to a supervisor that is killed before it reads it, the next one gets."""
 
+import contextlib
 import os
 import signal
 
 import pytest
+from tests.chaos.test_adoption import comm
 from tests.support.host import LONG_GRACE, ROOT, Host, Hosting
 from tests.support.waiting import PATIENCE, until
 
@@ -111,6 +113,35 @@ def test_a_hello_that_is_not_answered_is_sent_again(host: Hosting) -> None:
     one.up()
     row = one.status("held")
     assert (row["state"], row["generation"]) == ("running", 1)
+
+
+def test_a_fork_that_waits_as_its_supervisor_dies_is_not_made(host: Hosting) -> None:
+    """The next supervisor does not know of it, and starts the service by itself."""
+    one = host(CONFIG.format(watchdog=10.0), files={"held.py": HELD})
+    (spare,) = until(lambda: called(one, "spare"))
+    (template,) = called(one, "template")
+    os.kill(template, signal.SIGSTOP)
+    os.kill(spare, signal.SIGKILL)
+    gate = one.folder / "gate"
+    os.mkfifo(gate)
+    one.kill("held")
+    until(lambda: one.status("held")["state"] == "initializing")
+    one.end(signal.SIGKILL)
+    one.start()
+    until(lambda: one.events("supervisor.adopts"))
+    with contextlib.suppress(ProcessLookupError):  # it was replaced meanwhile
+        os.kill(template, signal.SIGCONT)
+    pid = until(lambda: one.status("held")["pid"])  # it imports its plugin, as would the other
+    until(lambda: pid in called(one, "g:held"))
+    assert called(one, "g:held") == [pid], one.picture()
+    gate.write_bytes(b"")
+    gate.unlink()
+    assert one.wait_for("held", "running")["pid"] == pid
+
+
+def called(host: Host, name: str) -> list[int]:
+    """Return the processes of a host that have a name."""
+    return [pid for pid in host.processes() if comm(pid) == name]
 
 
 # It ends by itself once there is `enough`, and touches `reported` when that was reported.

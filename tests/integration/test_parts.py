@@ -151,6 +151,7 @@ async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None
     """Its reader has the first piece; another provider's text would not follow from it."""
     async with running.connect() as client:
         front = asker(client)
+        assert await front.model("TEXT_LARGE", "runs", "words") == "runs "  # as it now knows
         pieces = front.pieces("TEXT_LARGE", "one wait")
 
         async def begun() -> bool:

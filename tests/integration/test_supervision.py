@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.support.host import ROOT, Host, Hosting, found, hosting
 from tests.support.proc import alive
-from tests.support.waiting import SOON, until
+from tests.support.waiting import SOON, until, until_true
 
 from garrison.ipc import OrderFailed, RemoteError, ServiceLost, ServiceUnavailable
+from garrison.ipc.messages import State
 
 
 def crashing(name: str, mode: str, **keys: Any) -> str:
@@ -372,6 +373,7 @@ async def test_dependents_of_a_stopped_service_run_on(graph: Host) -> None:
     async with graph.connect() as client:
         proxy = found(client, "signs")
         await asyncio.to_thread(graph.ask, "stop", "signs")
+        await until_true(lambda: (at := client.entry_of("signs")) and at.state is State.STOPPED)
         with pytest.raises(ServiceUnavailable) as caught:
             await proxy.pid()
         assert caught.value.state == "stopped"
