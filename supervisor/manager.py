@@ -13,7 +13,17 @@ from typing import TypeAlias, assert_never
 from msgspec.structs import replace
 
 from garrison.ipc import messages, socket_paths
-from garrison.ipc.messages import WIRES, Join, Leave, Order, PluginRead, Stacks, State, Token
+from garrison.ipc.messages import (
+    WIRES,
+    Join,
+    Leave,
+    Order,
+    PluginRead,
+    PluginsRead,
+    Stacks,
+    State,
+    Token,
+)
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import service_spec
 from garrison.supervisor.lifecycle import silence
@@ -428,7 +438,7 @@ class ServiceManager:
                     self._use.wake()
             case messages.DirectOpen() | messages.DirectRoute():
                 self._use.direct.on_message(token, message, time.monotonic())
-            case Join() | Leave() | Order() | PluginRead() | Stacks():
+            case Join() | Leave() | Order() | PluginRead() | PluginsRead() | Stacks():
                 pass  # not a worker's; the server and the loop take them
             case _:
                 assert_never(message)

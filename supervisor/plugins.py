@@ -10,7 +10,7 @@ from math import inf
 
 import msgspec
 
-from garrison.ipc import messages, socket_paths
+from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import (
     Failing,
@@ -19,10 +19,8 @@ from garrison.ipc.messages import (
     PluginSource,
     Token,
 )
-from garrison.ipc.system import process_tree
 from garrison.supervisor.config.accepted import accept_services, accept_whole
 from garrison.supervisor.config.basis import Rejection
-from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.config.values import is_name
@@ -39,8 +37,9 @@ from garrison.supervisor.processes.preload import Preloader
 from garrison.supervisor.state.accepted_store import AcceptedStore
 
 from .assignment import RecordOnDisk, record_on_disk
-from .fitting import checked, configured_services, without_problems
-from .probes import READ_S, PluginProbe, take_until
+from .fitting import configured_services, without_problems
+from .probe_processes import ProbeProcesses, source_of
+from .probes import PluginProbe
 from .processes import engine
 from .tasks import Steps
 
@@ -92,14 +91,14 @@ class PluginRegistry:
         hooks: RegistryHooks,
         accepted: AcceptedStore,
     ) -> None:
-        self.config, self._environ, self._engine = config, environ, engine
+        self.config, self._environ = config, environ
         self.rejected: tuple[Rejection, ...] = ()
         self._accepted = accepted
         self.preloader, self._services, self._log = preloader, services, log
         self._hooks = hooks
         self.finished = False
         self.read: dict[str, PluginRead] = {}
-        self._probes: dict[Token, PluginProbe] = {}
+        self._processes = ProbeProcesses(environ, engine, hooks.acknowledge, hooks.wake)
         self.sections: dict[str, tuple[messages.Section, ...]] = {}
         self._resumed = False
         self._unchecked: list[str] = []  # plugins whose config may be another since they were read
@@ -109,70 +108,28 @@ class PluginRegistry:
 
     def source(self, plugin: PluginSpec) -> PluginSource:
         """Return where a plugin's code is."""
-        return PluginSource(plugin.name, plugin.use, str(self.config.path.parent))
+        return source_of(plugin, self.config)
 
     def probe(self, plugin: str, config: Config | None = None) -> PluginProbe:
         """Start to read a plugin in a process of its own."""
-        config = config or self.config
-        spec, host = config.plugins[plugin], config.host
-        token = socket_paths.new_token()
-        until, sections = time.monotonic() + READ_S, config.sections(plugin)
-        probe = PluginProbe(spec, config.plugins, token, until, sections)
-        self._probes[token] = probe
-        reading = messages.Reading(
-            source=self.source(spec),
-            token=token,
-            control=socket_paths.control_path(host.run),
-            env=messages.packed(base_environment(self._environ, foreign=bool(spec.python))),
-            plugin_config=spec.config,
-            sections=sections,
-        )
-        assignment = messages.encode_assignment(reading)
-        name, python = f"{plugin} (reading)", spec.interpreter
-        self._engine.fork(token, name, assignment, log=plugin, python=python)
-        return probe
+        return self._processes.begin(config or self.config, [plugin])[0]
 
     def until_done(self, *probes: PluginProbe) -> Steps:
         """Wait until every probe has ended; one that takes too long is ended."""
-        while not all(probe.done for probe in probes):
-            now = time.monotonic()
-            for probe in probes:
-                if not probe.done and now >= probe.until:
-                    text = f"its import took longer than {probe.patience:g} s"
-                    probe.result = Failing("read", text)
-                    probe.until = inf
-                    self._engine.signal(probe.token, 9)
-            yield False
+        return self._processes.until_done(*probes)
 
     def has_probe(self, token: Token) -> bool:
-        """Return True if a token is that of a process that reads a plugin."""
-        return token in self._probes
+        """Return True if a token is that of a process that reads plugins."""
+        return self._processes.has(token)
 
     def on_message(self, token: Token, message: messages.Upward) -> bool:
         """Take a message of a probe; return False if its sender is none."""
-        probe = self._probes.get(token)
-        if probe is None:
-            return False
-        if isinstance(message, PluginRead | Failing) and probe.result is None:
-            probe.result = checked(message, probe.plugin, probe.plugins)
-            probe.done = True
-            self._hooks.acknowledge(token)
-            self._hooks.wake()
-        return True
+        return self._processes.on_message(token, message)
 
     def on_engine_event(self, event: engine.Happened) -> None:
         """Take what the engine reports of probes and of the launcher."""
         self.preloader.take(event)
-        match event:
-            case engine.Ended(key, status) if (probe := self._probes.get(key)) is not None:
-                words = f"its process {process_tree.describe(status)} while it was read"
-                probe.result = probe.result or Failing("read", words)
-            case engine.Gone(key) if (probe := self._probes.pop(key, None)) is not None:
-                probe.done = True
-            case engine.NotForked(key, why, unusable) if probe := self._probes.pop(key, None):
-                text = why if unusable else f"no process could be forked to read it: {why}"
-                probe.result = Failing("read", text)
-                probe.done = True
+        self._processes.on_engine_event(event)
 
     # --- reading plugins --------------------------------------------------------------------
 
@@ -249,8 +206,8 @@ class PluginRegistry:
             for name in left:
                 position = list(config.plugins).index(name)
                 self._services.unreadable[name] = UnreadablePlugin(name, position)
-            probes = [self.probe(name, config) for name in left]
-            yield from take_until(until, self.until_done(*probes))
+            probes = self._processes.begin_all(config, left)
+            yield from self._processes.until_all_read(config, probes, until)
             for probe in probes:
                 if probe.done:
                     self._note(probe)

@@ -148,7 +148,15 @@ class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     exclusive: bool = True  # False: as set in the section
 
 
-class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):
+class PluginToRead(msgspec.Struct, frozen=True):
+    """A plugin to inspect, and what is to fit it."""
+
+    source: PluginSource
+    plugin_config: dict[str, Any]
+    sections: tuple[Section, ...]
+
+
+class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True, omit_defaults=True):
     """One plugin to inspect: what it offers, and whether its config fits."""
 
     source: PluginSource
@@ -157,3 +165,9 @@ class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):
     env: dict[str, bytes]
     plugin_config: dict[str, Any]
     sections: tuple[Section, ...]
+    further: tuple[PluginToRead, ...] = ()  # read in the same process: answered by PluginsRead
+
+    @property
+    def plugins(self) -> list[PluginToRead]:
+        """Return all plugins to inspect."""
+        return [PluginToRead(self.source, self.plugin_config, self.sections), *self.further]

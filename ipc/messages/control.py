@@ -4,7 +4,7 @@ A frame of the control socket is `[peer][batch]`; a batch is a list of messages.
 added later comes last and has a default. Durations are seconds, sizes are bytes.
 """
 
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -206,6 +206,29 @@ class PluginRead(msgspec.Struct, tag="plugin_read", frozen=True):
     problems: tuple[ConfigProblem, ...] = ()
 
 
+class ReadResult(msgspec.Struct, frozen=True):
+    """What a probe process found in one of several plugins, or why it found nothing."""
+
+    read: PluginRead | None = None
+    failing: Failing | None = None
+
+    @classmethod
+    def of(cls, result: PluginRead | Failing) -> Self:
+        """Return a result as it travels."""
+        return cls(result) if isinstance(result, PluginRead) else cls(failing=result)
+
+    @property
+    def found(self) -> PluginRead | Failing:
+        """Return the result."""
+        return self.read or self.failing or Failing("read", "it reported nothing")
+
+
+class PluginsRead(msgspec.Struct, tag="plugins_read", frozen=True):
+    """What a probe process found in each of several plugins, in the order of its `Reading`."""
+
+    results: tuple[ReadResult, ...]
+
+
 class StackFrame(msgspec.Struct, frozen=True):
     """One call on a stack."""
 
@@ -263,6 +286,7 @@ Upward: TypeAlias = (
     | Extend
     | Subscribe
     | PluginRead
+    | PluginsRead
     | Order
     | Stacks
     | DirectOpen

@@ -140,6 +140,9 @@ UPWARD: list[m.Upward] = [
     m.PluginRead(
         (MANIFEST,), ("discord",), ("talk",), (m.ConfigProblem(("services", "x"), "no int"),)
     ),
+    m.PluginsRead(
+        (m.ReadResult(m.PluginRead((MANIFEST,))), m.ReadResult(failing=m.Failing("read", "no")))
+    ),
     m.DirectOpen(ROUTE, "its folder is gone"),
     m.DirectRoute(ROUTE, b"g" * 16, True, "it did not answer"),
     m.Stacks(

@@ -10,7 +10,16 @@ from typing import NoReturn
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
-from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
+from garrison.ipc.messages import (
+    ConfigProblem,
+    Failing,
+    PluginRead,
+    PluginsRead,
+    PluginToRead,
+    Reading,
+    ReadResult,
+    encodable,
+)
 from garrison.ipc.session import Session
 from garrison.ipc.system import process_tree
 from garrison.workers.agents.validation import check_takes
@@ -30,7 +39,7 @@ from .tracebacks import author_location, error_text, formatted, one_line
 TREE_S = 2.0  # for what a plugin started to end
 
 
-def inspect_plugin(reading: Reading) -> PluginRead:
+def inspect_plugin(reading: Reading | PluginToRead) -> PluginRead:
     """Import a plugin; return its manifests, and the problems of its config.
 
     Raises:
@@ -64,7 +73,7 @@ def inspect_plugin(reading: Reading) -> PluginRead:
     )
 
 
-def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
+def _problems(plugin: Plugin, reading: Reading | PluginToRead) -> list[ConfigProblem]:
     found: list[ConfigProblem] = []
     classes = plugin.worker_services(reading.source.name)
     with _collecting(found):
@@ -92,7 +101,7 @@ def _collecting(found: list[ConfigProblem]) -> Iterator[None]:
         found.append(error.problem)
 
 
-def probe(reading: Reading) -> PluginRead | Failing:
+def probe(reading: Reading | PluginToRead) -> PluginRead | Failing:
     """Inspect a plugin; return the result, or the failure."""
     try:
         return inspect_plugin(reading)
@@ -113,7 +122,11 @@ async def run_probe(reading: Reading) -> int:
     """Send the result to the supervisor; return the exit code."""
     session = Session(reading.token)
     session.open(reading.control, "")
-    await session.send_last(probe(reading))
+    if reading.further:
+        results = tuple(ReadResult.of(probe(one)) for one in reading.plugins)
+        await session.send_last(PluginsRead(results))
+    else:
+        await session.send_last(probe(reading))
     return os.EX_OK
 
 

@@ -28,7 +28,7 @@ DATA, UPWARD, DOWNWARD = wire_samples.DATA, wire_samples.UPWARD, wire_samples.DO
 ASSIGNMENT, READING = wire_samples.ASSIGNMENT, wire_samples.READING
 NEW = {  # the release before does not know them
     *("Extend", "Sync", "Synced", "Stacks", "Barrier", "Passed"),
-    *("DirectOpen", "DirectRoute", "AcceptDirect", "GrantDirect", "RevokeDirect"),
+    *("DirectOpen", "DirectRoute", "AcceptDirect", "GrantDirect", "RevokeDirect", "PluginsRead"),
 }
 ADDED_TO_ASSIGNMENT = {"not_granted", "restarted_by", "task_errors", "threads", "tombstones"}
 ADDED_TO_ASSIGNMENT |= {"traces", "curve", "lease", "mark"}
