@@ -80,7 +80,7 @@ class ProbeProcesses:
         )
         assignment = messages.encode_assignment(reading)
         name, python = f"{spec.name} (reading)", spec.interpreter
-        self._engine.fork(token, name, assignment, log=spec.name, python=python)
+        self._engine.fork(token, name, assignment, log=spec.name, python=python, brief=True)
         return probes
 
     def begin_all(self, config: Config, plugins: Iterable[str]) -> list[PluginProbe]:

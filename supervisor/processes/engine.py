@@ -212,6 +212,7 @@ class Engine(Protocol):
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
         python: str = "",
+        brief: bool = False,
     ) -> None:
         """Fork a worker; answered by Forked or NotForked.
 
@@ -222,6 +223,7 @@ class Engine(Protocol):
             limits: What its cgroup enforces, and what is measured as after `watch`.
             log: The name of its log; `name` by default.
             python: The path of the interpreter that it runs under; empty: the host's own.
+            brief: Whether it ends soon: it is forked at once then, with less memory shared.
         """
         ...
 

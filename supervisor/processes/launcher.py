@@ -25,6 +25,7 @@ from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor import signals
 
 from . import cgroups, protocol
+from .brief_workers import fork_brief
 from .early_launcher import EARLY
 from .fork import ForkedWorker, open_descriptors
 from .launcher_socket import LauncherSocket
@@ -77,6 +78,7 @@ class Launcher:
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
+        self._entry = _entry()
         self._spares = Spares(
             worker_cgroups,
             self._pids,
@@ -84,7 +86,7 @@ class Launcher:
             failed=self._not_forked,
             orphaned=self._end_orphans_soon,
             settled=self._end_what_is_left,
-            entry=_entry(),
+            entry=self._entry,
         )
         self._early: list[Signal] = []  # for workers that are not forked yet
         self._retired = False
@@ -264,9 +266,21 @@ class Launcher:
             self._report(NotForkedReport(fork.key, "the launcher is ending"))
             return
         try:
-            self._spares.assign(fork, fds[0])
+            if fork.brief:
+                self._fork_brief(fork, fds[0])
+            else:
+                self._spares.assign(fork, fds[0])
         except OSError as error:
             self._not_forked(fork, str(error))
+
+    def _fork_brief(self, fork: Fork, assignment: int) -> None:
+        cgroup = self._cgroups.make()
+        try:
+            pid = fork_brief(self._entry, self._spares.keep, cgroup, fork, assignment)
+        except OSError:
+            self._cgroups.discard(cgroup)
+            raise
+        self._started(fork, ForkedWorker(pid, cgroup))
 
     def _not_forked(self, fork: Fork, reason: str) -> None:
         self._early = [one for one in self._early if one.key != fork.key]
@@ -288,6 +302,16 @@ class Launcher:
         self._early = [one for one in self._early if one.key != fork.key]
         for command in early:
             self._signal(command)
+
+    def fork_readers(self) -> None:
+        """Carry out the commands that have come, but fork only what reads plugins, for now."""
+        self.note_library_fds()
+        self._spares.hold()
+        self._turn()
+
+    def fork_workers(self) -> None:
+        """Fork workers from now on, the first one at once."""
+        self._spares.release()
 
     def _fork_ahead(self) -> None:
         wanted = not (self._retired or self._termed) and self._link.connected
@@ -455,7 +479,6 @@ def _begin_early(connection: socket.socket) -> Launcher | None:
     _write_to_log()
     settings, loaded = protocol.decode_settings(data), LoadedModules()
     main.import_bundled(settings.plugins)
-    loaded.freeze()
     poll = select.poll()
     poll.register(connection, select.POLLIN | select.POLLRDHUP)
     # Until the supervisor has the home's lock and sends a command, or ends: then the launcher of
@@ -464,6 +487,10 @@ def _begin_early(connection: socket.socket) -> Launcher | None:
         return None
     launcher = _launcher(connection, settings, loaded)
     if launcher.has_supervisor:
+        launcher.fork_readers()
+        main.warm_plugins()
+        loaded.freeze()
+        launcher.fork_workers()
         return launcher
     # It ended before the socket was at its path: the next supervisor may not have found it there,
     # so nothing may be forked.

@@ -222,11 +222,12 @@ class LocalEngine:
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
         python: str = "",
+        brief: bool = False,
     ) -> None:
         """Fork a worker; answered by Forked or NotForked."""
-        if self._defer(partial(self.fork, key, name, assignment, limits, log, python)):
+        if self._defer(partial(self.fork, key, name, assignment, limits, log, python, brief)):
             return
-        fork = WaitingFork(key, name, assignment, limits, log or name)
+        fork = WaitingFork(key, name, assignment, limits, log or name, brief)
         worker = LocalWorker(None, limits, self._post_mortem.start(key, name, fork.log))
         try:
             if (launcher := self._launchers.under(python)) is not None:
@@ -250,7 +251,7 @@ class LocalEngine:
         self._workers.expect_answer(worker, FORK_WAIT)
         launcher.keys.add(fork.key)
         path = str(self._logs / f"{fork.log}.log")
-        command = Fork(fork.key, fork.name, path, cgroup_limits(fork.limits))
+        command = Fork(fork.key, fork.name, path, cgroup_limits(fork.limits), fork.brief)
         if not launcher.fork(command, fork.assignment):
             self._not_forked(fork.key, "the launcher does not answer")
 

@@ -22,6 +22,7 @@ class WaitingFork(msgspec.Struct, frozen=True):
     assignment: bytes
     limits: ProcessLimits
     log: str
+    brief: bool
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ class Fork(msgspec.Struct, tag="fork", frozen=True):
     name: str
     log: str
     limits: CgroupLimits = msgspec.field(default=CgroupLimits(), name="walls")
+    brief: bool = False  # it ends soon, so it may be a copy of the launcher
 
 
 class Signal(msgspec.Struct, tag="signal", frozen=True):

@@ -73,6 +73,7 @@ class Spares:
         self._orders: deque[tuple[Fork, int]] = deque()  # with the assignment's descriptor
         self._started, self._failed, self._settled = started, failed, settled
         self._failures = 0  # of templates, one after the other
+        self._held = False
         self.due = inf
         self.keep: set[int] = set()
 
@@ -157,6 +158,15 @@ class Spares:
         self.plan()
         self._work()
 
+    def hold(self) -> None:
+        """Fork nothing until `release`: more is about to be imported."""
+        self._held = True
+
+    def release(self) -> None:
+        """Go on after `hold`, and fork the spare worker at once."""
+        self._held, self.due = False, time.monotonic()
+        self._work()
+
     def drop_spare(self) -> None:
         """End the spare worker."""
         if self._spare is not None:
@@ -170,7 +180,7 @@ class Spares:
 
     def _work(self) -> None:
         """Carry out assignments until one has to wait for its worker."""
-        while self._orders:
+        while self._orders and not self._held:
             if self._spare is None:
                 if self._requested is None:
                     try:

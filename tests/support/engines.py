@@ -71,9 +71,10 @@ class DelayedEngine:
         limits: ProcessLimits = NO_LIMITS,
         log: str = "",
         python: str = "",
+        brief: bool = False,
     ) -> None:
         """Fork a worker."""
-        self._inner.fork(key, name, assignment, limits, log, python)
+        self._inner.fork(key, name, assignment, limits, log, python, brief)
 
     def reap(self) -> None:
         """Reap ended children that are not the engine's."""

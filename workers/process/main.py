@@ -72,7 +72,6 @@ def import_bundled(plugins: Iterable[str]) -> None:
             for own in plugin.preload:
                 if own.startswith(BUNDLED) and own.endswith(".loaded"):
                     importlib.import_module(own)
-    warm_plugins()
 
 
 def warm_plugins() -> None:
