@@ -6,7 +6,6 @@ import importlib.util
 import os
 import sys
 from importlib.machinery import SourceFileLoader
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -14,6 +13,8 @@ from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import PluginSource
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
+
+from .entry_points import EntryPoint, entry_points
 
 GROUP = "garrison.plugins"
 
@@ -80,15 +81,15 @@ def _entry_point(word: str) -> EntryPoint | None:
     return next((point for point in installed_plugins() if point.name == word), None)
 
 
-def installed_plugins() -> EntryPoints:
+def installed_plugins() -> tuple[EntryPoint, ...]:
     """Return the installed plugins. A worker inherits its launcher's result while `sys.path` is
     unchanged: searching all distributions takes longer than a fork."""
     return _installed(tuple((place, _changed_at(place)) for place in sys.path))
 
 
 @functools.lru_cache(maxsize=1)
-def _installed(places: tuple[tuple[str, int], ...]) -> EntryPoints:
-    return entry_points(group=GROUP)
+def _installed(places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return entry_points(GROUP)
 
 
 def _changed_at(place: str) -> int:
@@ -99,7 +100,7 @@ def _changed_at(place: str) -> int:
 
 
 def _not_found(word: str, folder: Path) -> str:
-    points = ", ".join(sorted(installed_plugins().names)) or "none"
+    points = ", ".join(sorted({one.name for one in installed_plugins()})) or "none"
     return (
         f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry "
         f'points are {points}; for an installed module, write "{word}:plugin"'
