@@ -8,7 +8,6 @@ that of `None`; such an object is never freed. Where Python counts them all, not
 import ctypes
 import gc
 import sys
-import sysconfig
 from collections.abc import Iterable
 from itertools import chain
 from types import CodeType
@@ -43,8 +42,8 @@ def _is_supported() -> bool:
     """Return whether this Python does not count the users of an object with the count of `None`."""
     if sys.byteorder != "little" or sys.maxsize < ADDRESSES:
         return False
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return False  # the count is elsewhere
+    if "t" in sys.abiflags:
+        return False  # it is built without the interpreter's lock: the count is elsewhere
     tried = object()
     _kept.append(tried)
     count = Count.from_address(id(tried))

@@ -1,13 +1,14 @@
 """Weizenbaum's method and the bundled script."""
 
-from importlib import resources
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.eliza_script import FOLDER, as_json
 
+from garrison.workers.services.eliza import bundled
 from garrison.workers.services.eliza.conversation import (
     MAX_ANSWER,
     MAX_LINE,
@@ -21,9 +22,7 @@ from garrison.workers.services.eliza.conversation import (
 )
 from garrison.workers.services.eliza.script import Script, ScriptError, Sentence, parse
 
-BUNDLED_TEXT = (resources.files("garrison.workers.services.eliza") / "eliza.toml").read_text(
-    "utf-8"
-)
+BUNDLED_TEXT = (FOLDER / "eliza.toml").read_text("utf-8")
 BUNDLED = parse(BUNDLED_TEXT)
 
 SMALL = """
@@ -481,3 +480,9 @@ def test_an_error_names_the_mistake_in_a_script(
         parse(text)
     assert raised.value.key == key
     assert expected in raised.value.expected
+
+
+def test_what_a_host_reads_is_the_bundled_script() -> None:
+    """In JSON, which is read faster; `python -m tests.support.eliza_script` prints it."""
+    assert (FOLDER / "eliza.json").read_text(encoding="utf-8") == as_json()
+    assert bundled() == BUNDLED

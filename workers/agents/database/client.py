@@ -5,11 +5,11 @@ threads. A database whose methods take no `agent_id` is called without: it does 
 apart.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, get_type_hints
+from types import FunctionType
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -161,15 +161,28 @@ def needs_database(method: str) -> Callable[..., Any]:
     return call
 
 
+def _parameters() -> dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]]:
+    """Return the methods of `DatabaseAdapter`: the names of its parameters, of those that are only
+    given by name, and the types. Each process that starts workers asks for these at its start, and
+    `inspect.signature` takes ten times as long."""
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {}
+    for cls in reversed(DatabaseAdapter.__mro__):
+        for name, method in vars(cls).items():
+            if isinstance(method, FunctionType):
+                code, most = method.__code__, method.__code__.co_argcount
+                by_name = code.co_varnames[most : most + code.co_kwonlyargcount]
+                found[name] = code.co_varnames[1:most], by_name, method.__annotations__
+    return found
+
+
 def _agent_positions() -> dict[str, int]:
     """Return the methods of `DatabaseAdapter` that take `agent_id`, and its position in each."""
     found: dict[str, int] = {}
-    for name, method in inspect.getmembers(DatabaseAdapter, inspect.isfunction):
-        parameters = list(inspect.signature(method).parameters.values())[1:]
-        for position, parameter in enumerate(parameters):
-            if parameter.name == AGENT_ID:
-                by_name = parameter.kind is parameter.KEYWORD_ONLY
-                found[name] = sys.maxsize if by_name else position
+    for name, (names, by_name, _) in _parameters().items():
+        if AGENT_ID in by_name:
+            found[name] = sys.maxsize
+        elif AGENT_ID in names:
+            found[name] = names.index(AGENT_ID)
     return found
 
 
@@ -177,9 +190,8 @@ def _record_parameters() -> dict[str, tuple[int, str, type[msgspec.Struct]]]:
     """Return the methods of `DatabaseAdapter` that take a record, or a list of them: its position,
     its name and its class."""
     found: dict[str, tuple[int, str, type[msgspec.Struct]]] = {}
-    for name, method in inspect.getmembers(DatabaseAdapter, inspect.isfunction):
-        hints = get_type_hints(method)
-        for position, parameter in enumerate(list(inspect.signature(method).parameters)[1:]):
+    for name, (names, by_name, hints) in _parameters().items():
+        for position, parameter in enumerate((*names, *by_name)):
             hint = hints.get(parameter)
             for cls in RECORDS:
                 if hint == cls or hint == list[cls]:  # type: ignore[valid-type]

@@ -4,7 +4,6 @@ The format is described at the top of `eliza.toml`.
 """
 
 import re
-import tomllib
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -95,10 +94,21 @@ def parse(text: str) -> Script:
     Raises:
         ScriptError: The text is invalid; the error has the key and what was expected.
     """
+    import tomllib  # a host with the bundled script alone does without
+
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScriptError("the script", f"TOML: {error}") from error
+    return parse_values(raw)
+
+
+def parse_values(raw: dict[str, Any]) -> Script:
+    """Parse a script's values, as its TOML has them.
+
+    Raises:
+        ScriptError: They are invalid; the error has the key and what was expected.
+    """
     return _Parser(raw).script()
 
 
