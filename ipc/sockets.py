@@ -4,8 +4,9 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import zmq
 
 from .messages import CurveKeys, Token
@@ -37,7 +38,7 @@ class PlainSocket(zmq.Socket[bytes]):
     send = zmq.backend.Socket.send  # type: ignore[assignment]
 
 
-class Peer(NamedTuple):
+class Peer(msgspec.Struct, frozen=True):
     """The user of a connected process; -1 where that is not known."""
 
     uid: int = -1

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from types import NoneType
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -48,7 +48,7 @@ class KeyGroup(msgspec.Struct, frozen=True, kw_only=True):
     """A group of keys: a part of a spec, whose keys stand in the spec's own table."""
 
 
-class KeyField(NamedTuple):
+class KeyField(msgspec.Struct, frozen=True):
     """A key, and what its field in `spec` says of it."""
 
     name: str  # in the file

@@ -31,7 +31,7 @@ class EarlySettings(msgspec.Struct, frozen=True):
     plugins: tuple[str, ...] = ()  # to be imported, where they are bundled
 
 
-class Fork(msgspec.Struct, tag="fork", frozen=True):
+class Fork(msgspec.Struct, tag="fork", frozen=True, omit_defaults=True):
     """Fork a worker. A descriptor of its assignment is attached."""
 
     key: bytes

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
+
+import msgspec
 
 from garrison.ipc.system import process_tree
 
@@ -29,7 +31,7 @@ SPARE, TEMPLATE = b"", b"template"
 SPARE_NAME = "spare"  # until it has an assignment
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """The worker's entry point."""
 
     prepare: Callable[[], object]  # in the template, once

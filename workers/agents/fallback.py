@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from garrison.ipc.declared_errors import Busy, ModelError, RetryLater
 from garrison.ipc.errors import (
@@ -75,7 +77,7 @@ def then(error: CallError, waited: float) -> Then:
     return Then.COOL if isinstance(error, RemoteError | Busy | RetryLater) else Then.NEXT
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """One request to one provider."""
 
     offer: Offer

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Keeper(Protocol):
         ...
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True):
     """A use of a model, as it may be made."""
 
     model_type: str

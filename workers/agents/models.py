@@ -138,7 +138,7 @@ class Model(NamedTuple):
     batch: Callable[..., Any] | None = None  # of embeddings: the same where params have `texts`
 
 
-class Offer(NamedTuple):
+class Offer(msgspec.Struct, frozen=True):
     """One provider of one model type, as listed in the directory."""
 
     service: str  # NAME

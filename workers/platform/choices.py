@@ -1,7 +1,7 @@
 """Choices that a message offers, such as buttons: how they are written, and what is wrong. Pure."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Choice(msgspec.Struct):
         return self.value or self.label
 
 
-class Choices(NamedTuple):
+class Choices(msgspec.Struct, frozen=True):
     """The usable choices of a message, and why the others are left out; "" if none is."""
 
     choices: list[Choice]

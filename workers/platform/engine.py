@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -41,7 +41,7 @@ FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own; and 
 AGENT_S = 2.0  # for the agent to return its text
 
 
-class AuthorMethods(NamedTuple):
+class AuthorMethods(msgspec.Struct, frozen=True):
     """The author's methods; None where there is none."""
 
     deliver: Callable[[Outgoing], Awaitable[str]]
@@ -52,7 +52,7 @@ class AuthorMethods(NamedTuple):
     length: Callable[[str], int] | None
 
 
-class Defaults(NamedTuple):
+class Defaults(msgspec.Struct, frozen=True):
     """The class attributes that the config overrides."""
 
     settle: float

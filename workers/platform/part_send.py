@@ -7,7 +7,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,7 +38,7 @@ REASON_MOST = 500  # characters of a refusal that are kept
 UNCERTAIN = ""  # in place of the platform's id
 
 
-class Author(NamedTuple):
+class Author(msgspec.Struct, frozen=True):
     """The author's methods."""
 
     deliver: Callable[[Outgoing], Awaitable[str]]
@@ -56,7 +56,7 @@ class SendLimits(msgspec.Struct, frozen=True):
     length: Length = units  # of a text
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True):
     """The platform refused a part, for this reason."""
 
     why: str

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from garrison.ipc.messages import Held, Token, held_words
 from garrison.workers.background import Background
@@ -17,7 +18,7 @@ LOG_HELD_S = 1.0  # of a drain: then the log says what it waits for
 HELD_MOST = 16  # calls and tasks that are named
 
 
-class Ending(NamedTuple):
+class Ending(msgspec.Struct, frozen=True):
     """How an incarnation is to end."""
 
     grace: float

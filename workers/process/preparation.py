@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from garrison.ipc.errors import GarrisonError, PermanentFailure
 from garrison.ipc.flight_recorder import Recorder, ValueRecorder
@@ -28,7 +29,7 @@ class Names:
         return next((entry.name for entry in self.directory if entry.token == token), "")
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """The result of `drop_privileges`."""
 
     recorder: Recorder

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from garrison.ipc.messages import StackFrame, StackOf, Stacks, encodable
 
@@ -20,7 +22,7 @@ OWN = "/garrison/workers/process/"
 NAME_MOST = 200  # characters
 
 
-class _Place(NamedTuple):
+class _Place(msgspec.Struct, frozen=True):
     code: CodeType
     line: int
 

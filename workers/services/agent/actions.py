@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,23 +26,23 @@ class Named(Protocol):
     priority: int
 
 
-class Say(NamedTuple):
+class Say(msgspec.Struct, frozen=True):
     """Send a response unchanged."""
 
     content: Content
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """Generate a response with a model."""
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, frozen=True):
     """Run an action."""
 
     action: Any
 
 
-class Unknown(NamedTuple):
+class Unknown(msgspec.Struct, frozen=True):
     """A name that no action has."""
 
     name: str

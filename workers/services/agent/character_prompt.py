@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from garrison.workers import Character, MessageExample
 
 from .placeholders import fill_names, fill_template, user_name
@@ -20,7 +22,7 @@ POST_CHANNELS = frozenset({"FEED", "THREAD", "POST"})  # of Content.channel_type
 LEFT_OUT_FIRST = ("examples", "knowledge", "lore", "topics", "adjectives", "bio")
 
 
-class Situation(NamedTuple):
+class Situation(msgspec.Struct, frozen=True):
     """What a prompt depends on besides the character."""
 
     is_post: bool = False

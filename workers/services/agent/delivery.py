@@ -1,6 +1,6 @@
 """Send one part of an answer to its room, and return what became of it."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ SEND = "send_message"
 RETRY_S = 1.0  # before a posted message is delivered again because its platform does not run
 
 
-class Delivered(NamedTuple):
+class Delivered(msgspec.Struct, frozen=True):
     """What became of a part, the platform's ids of it, and the error text."""
 
     outcome: Outcome
@@ -32,7 +32,7 @@ class Delivered(NamedTuple):
     problem: str = ""
 
 
-class Sender(NamedTuple):
+class Sender(msgspec.Struct, frozen=True):
     """What is known of the service that sends for a source."""
 
     exists: bool

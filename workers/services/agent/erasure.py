@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -46,7 +46,7 @@ class InProgress(Protocol):
         ...
 
 
-class Finishing(NamedTuple):
+class Finishing(msgspec.Struct, frozen=True):
     """The messages that are being answered."""
 
     works: Mapping[MessageKey, InProgress]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ _XML = re.compile(r"<text>(.*?)</text>", re.DOTALL)
 _FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
 
 
-class Sampling(NamedTuple):
+class Sampling(msgspec.Struct, frozen=True):
     """Sampling parameters; None is the provider's default."""
 
     temperature: float | None = None

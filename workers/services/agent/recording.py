@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import sqlite3
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,7 +26,7 @@ Mark = tuple[str, int, str | None, int]  # a step or a part as it is on disk
 FULL_S = 30.0  # before a posted message that the record had no room for is delivered again
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True):
     """How a message came."""
 
     posted: bool = False  # by the mailbox, which delivers it again after an error

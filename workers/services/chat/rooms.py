@@ -5,10 +5,11 @@ Sizes are characters.
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+
+import msgspec
 
 
-class Limits(NamedTuple):
+class Limits(msgspec.Struct, frozen=True):
     """How much may wait; beyond it, the oldest is dropped."""
 
     rooms: int = 256  # with waiting texts, listeners, or a line that is being answered

@@ -8,7 +8,7 @@ a message that is posted again is still known.
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -31,7 +31,7 @@ _decode = msgspec.msgpack.Decoder().decode
 Counts = dict[str, int]
 
 
-class ScannedMessages(NamedTuple):
+class ScannedMessages(msgspec.Struct, frozen=True):
     """Some messages that were looked through."""
 
     last: int  # seq; 0: there are no more

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Container
 from enum import Enum
-from typing import NamedTuple
 
 import msgspec
 
@@ -40,7 +39,7 @@ class Lane(msgspec.Struct):
     due: float = 0.0  # when a lane that waits is read again
 
 
-class LaneRead(NamedTuple):
+class LaneRead(msgspec.Struct, frozen=True):
     """What to read from disk: lanes by name, or a part of the pass over all of them."""
 
     lanes: tuple[str, ...]
@@ -51,7 +50,7 @@ class LaneRead(NamedTuple):
     now: float  # a message that is retried later is read without its arguments
 
 
-class LanesFound(NamedTuple):
+class LanesFound(msgspec.Struct, frozen=True):
     """What was read."""
 
     heads: list[Message]  # the first message of each lane that has one

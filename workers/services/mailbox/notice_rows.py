@@ -1,7 +1,8 @@
 """SQL that finds notices of dead letters which have not been handled, and the lanes behind them."""
 
 import sqlite3
-from typing import NamedTuple
+
+import msgspec
 
 from . import checksums, notices, schema
 from .checksums import DEAD
@@ -10,7 +11,7 @@ from .notices import HeldLane
 _END = notices.LANE[:-1] + chr(ord(notices.LANE[-1]) + 1)  # behind all lanes of notices
 
 
-class PendingNotice(NamedTuple):
+class PendingNotice(msgspec.Struct, frozen=True):
     """A notice that waits, and the lane of its dead letter."""
 
     id: str

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ EMPTY = "empty"  # in the place of a former file that is not there
 MAX_NAMED = 100  # damaged messages named in the log, of one file
 
 
-class Carried(NamedTuple):
+class Carried(msgspec.Struct, frozen=True):
     """What was carried from a former file into a new one."""
 
     kept: Path  # the former file

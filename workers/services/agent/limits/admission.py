@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
+
 from .buckets import Buckets, Rate
 
 Digest = bytes  # of an id, because a platform's ids may be of any length
@@ -32,7 +34,7 @@ class Sent(NamedTuple):
     id: str
 
 
-class Drop(NamedTuple):
+class Drop(msgspec.Struct, frozen=True):
     """A message that is not answered."""
 
     cause: Cause

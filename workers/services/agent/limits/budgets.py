@@ -83,7 +83,7 @@ class Row(msgspec.Struct):
     told: bool = False  # that it is used up
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """What a use of a model wants."""
 
     read: int  # tokens
@@ -92,7 +92,7 @@ class Request(NamedTuple):
     model_type: str = ""
 
 
-class Reserved(NamedTuple):
+class Reserved(msgspec.Struct, frozen=True):
     """A reservation."""
 
     id: str
@@ -106,7 +106,7 @@ class Reserved(NamedTuple):
     due: float
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True):
     """There is no room for a use."""
 
     scope: Scope

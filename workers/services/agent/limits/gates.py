@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import msgspec
 
 from garrison.ipc import CallError
 from garrison.workers import Memory, Refusal, Runtime
@@ -10,7 +12,7 @@ from garrison.workers import Memory, Refusal, Runtime
 OnFailure = Literal["pass", "refuse"]  # the config's `gate_failure`
 
 
-class Gated(NamedTuple):
+class Gated(msgspec.Struct, frozen=True):
     """The result of one gate."""
 
     plugin: str
@@ -18,7 +20,7 @@ class Gated(NamedTuple):
     problem: str = ""  # why it could not be called
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What becomes of a message."""
 
     refused_by: str = ""  # NAME of a plugin; "" lets the message pass

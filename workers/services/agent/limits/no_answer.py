@@ -1,11 +1,11 @@
 """That a message gets no answer, why, and what is sent instead. Pure."""
 
-from typing import NamedTuple
+import msgspec
 
 from ..record.rows import MessageState
 
 
-class NoAnswer(NamedTuple):
+class NoAnswer(msgspec.Struct, frozen=True):
     """Why a message gets no answer."""
 
     state: MessageState  # that it ends in

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     room: str
 
 
-class Scanned(NamedTuple):
+class Scanned(msgspec.Struct, frozen=True):
     """Some rows that were looked through."""
 
     last: int  # seq; 0: there are no more

@@ -28,7 +28,7 @@ class Memories(NamedTuple):
     rows: dict[int, Memory]
 
 
-class OneTask(NamedTuple):
+class OneTask(msgspec.Struct, frozen=True):
     """A task, and its row."""
 
     number: int
@@ -36,7 +36,7 @@ class OneTask(NamedTuple):
     task: Task
 
 
-class OneValue(NamedTuple):
+class OneValue(msgspec.Struct, frozen=True):
     """A cached value, and its row."""
 
     number: int

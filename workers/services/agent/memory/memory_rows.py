@@ -80,7 +80,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return " AND ".join(conditions), values
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """A memory as its row."""
 
     values: tuple[Any, ...]

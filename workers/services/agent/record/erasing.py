@@ -5,7 +5,6 @@ Each function reads or writes some rows in one transaction: `after` is the last 
 
 import sqlite3
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 
@@ -24,7 +23,7 @@ _decode_why = msgspec.msgpack.Decoder(Why).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Scanned(NamedTuple):
+class Scanned(msgspec.Struct, frozen=True):
     """Some rows that were looked through."""
 
     last: int  # seq; 0: there are no more

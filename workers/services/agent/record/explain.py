@@ -4,7 +4,7 @@ Field names are part of `garrison answer --json`. Times are seconds since the ep
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ MOST_ITEMS = 100  # attachments of one part, models, errors of one use, actions
 Redact = Callable[[str], str]
 
 
-class Explained(NamedTuple):
+class Explained(msgspec.Struct, frozen=True):
     """Makes texts fit to be shown: without secrets, and cut."""
 
     redact: Redact

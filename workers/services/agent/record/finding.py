@@ -1,7 +1,8 @@
 """Which recorded answers an operator requests: the latest, those of an id, or those of a room."""
 
 import sqlite3
-from typing import NamedTuple
+
+import msgspec
 
 from . import schema
 from .rows import Record
@@ -10,7 +11,7 @@ LINES_MOST = 200
 DETAILS_MOST = 10  # answers with the same id that are shown in full
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """Answers that are shown in a line each, and in full."""
 
     lines: list[Record] = []
