@@ -111,6 +111,34 @@ def test_it_forks_nothing_for_a_supervisor_that_has_ended(
     assert not (short_path / "late.log").exists()
 
 
+def test_what_waits_for_it_is_forked(early: EarlyLauncher, short_path: Path) -> None:
+    """What reads a plugin before there is a template, a worker afterwards; both are reported."""
+    keys = {b"r" * 16: True, b"w" * 16: False}
+    configure(early, short_path)
+    for key, brief in keys.items():
+        command = encode(Fork(key, "one", str(short_path / "one.log"), brief=brief))
+        assignment = os.memfd_create("assignment")  # empty: the worker ends
+        socket.send_fds(early.connection, [command], [assignment])
+        os.close(assignment)
+
+    reports = list(received(early, len(keys)))
+    forked = [one.key for one in reports if isinstance(one, protocol.ForkedReport)]
+    assert forked == list(keys)
+    assert all(one.status for one in reports if isinstance(one, protocol.EndedReport))
+
+
+def received(early: EarlyLauncher, ends: int) -> Iterator[protocol.Report]:
+    """Return the reports of a launcher until so many workers are gone."""
+    early.connection.settimeout(PATIENCE)
+    while ends:
+        data, fds, _, _ = socket.recv_fds(early.connection, protocol.FRAME_BYTES, 4)
+        for fd in fds:
+            os.close(fd)
+        report = protocol.decode_report(data)
+        ends -= isinstance(report, protocol.GoneReport)
+        yield report
+
+
 def test_it_leaves_the_path_to_the_next_one(early: EarlyLauncher, short_path: Path) -> None:
     """Its supervisor was killed before it had the home's lock; another one has started since."""
     path = configure(early, short_path)

@@ -182,6 +182,21 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench.close()
 
 
+def test_a_worker_that_ends_soon_is_forked_at_once(bench: Bench) -> None:
+    """By a launcher beside the supervisor, wherever the others are; it is reported as they are."""
+    bench.engine.fork(A, "one", bench.assignment(A, "one"), brief=True)
+    handle = bench.until(events.Forked).handle
+    assert handle.node == ""
+    launcher = bench.engine.status()["launcher_pid"]
+    assert launcher is not None
+    assert handle.pid in process_tree.children(launcher)
+
+    bench.engine.signal(A, signal.SIGKILL)
+    bench.until(events.Gone)
+    assert bench.kinds(A) == [events.Forked, events.Died, events.Ended, events.Gone]
+    assert bench.engine.left([handle]) == []
+
+
 def test_a_worker_is_forked_and_its_end_is_reported_in_order(bench: Bench) -> None:
     """First that it died, then how, then that nothing of it is left."""
     handle = bench.start(A, "one")
