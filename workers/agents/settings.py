@@ -12,6 +12,9 @@ from garrison.ipc.messages import NIL, Assignment
 
 log = logging.getLogger(__name__)
 
+# Made here, in the process that workers are forked from: a worker would examine all its types.
+_decode_character = msgspec.msgpack.Decoder(Character).decode
+
 Warn = Callable[[str, str | None], None]
 
 
@@ -53,7 +56,7 @@ class Settings:
         """Return the settings of a worker."""
         encoded, character = bytes(a.identity.character), None
         if encoded != bytes(NIL):
-            character = msgspec.msgpack.Decoder(Character).decode(encoded)
+            character = _decode_character(encoded)
         return cls(
             a.name,
             secrets,
