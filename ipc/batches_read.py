@@ -7,7 +7,6 @@ it with what it routed: a batch that was never read was never run, and may be se
 import mmap
 import os
 import struct
-from array import array
 from pathlib import Path
 
 from .messages import TOKEN_BYTES, Token, is_direct
@@ -25,18 +24,18 @@ class BatchesRead:
     """The table of one worker, in a file's last `SIZE` bytes.
 
     Args:
-        file: The mapped file; `SIZE` before its end is a multiple of 8.
+        file: The mapped file, of zeros yet; `SIZE` before its end is a multiple of 8.
     """
 
     def __init__(self, file: mmap.mmap) -> None:
         self._bytes = memoryview(file)[len(file) - SIZE :]
         self._words = self._bytes.cast("Q")
         self._counts: dict[Token, int] = {}  # sender → index of its count
-        self._bytes[:] = bytes(SIZE)
         _HEADER.pack_into(self._bytes, 0, MAGIC, 0)
         first = (_HEADER.size + TOKEN_BYTES) // _WORD
         places = range(first, first + SENDERS * _ENTRY.size // _WORD, _ENTRY.size // _WORD)
-        self._free = array("I", reversed(places))  # a list of numbers has four times the size
+        self._unused = iter(places)
+        self._free: list[int] = []  # those that were used before
 
     def add(self, sender: Token) -> None:
         """Count one batch."""
@@ -65,10 +64,13 @@ class BatchesRead:
         self._bytes.release()
 
     def _take(self, sender: Token) -> int | None:
-        if not self._free or len(sender) != TOKEN_BYTES:
+        at = None
+        if len(sender) == TOKEN_BYTES:
+            at = self._free.pop() if self._free else next(self._unused, None)
+        if at is None:
             _HEADER.pack_into(self._bytes, 0, MAGIC, 1)
             return None
-        at = self._counts[sender] = self._free.pop()
+        self._counts[sender] = at
         self._place(at, sender)
         return at
 

@@ -5,11 +5,11 @@ in the middle of an entry. A call is one entry, completed when the call ends, so
 outcome was in flight. Sizes are bytes, times are wall clock.
 """
 
+import functools
 import mmap
 import os
 import struct
 import time
-from array import array
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -48,6 +48,15 @@ _ENTRY = 232
 OK, CANCELLED, REFUSED, DONE = b"ok", b"cancelled", b"refused", b"done"
 
 
+@functools.cache
+def _places(stride: int) -> tuple[int, ...]:
+    """Return where the ring's entries are. A worker inherits it."""
+    return tuple(range(_AT, _AT + RING * stride, stride))
+
+
+_places(_ENTRY)
+
+
 class Recorder:
     """Records the calls that one process makes and serves. It belongs to that process's loop.
 
@@ -76,11 +85,12 @@ class Recorder:
         _TRACED.pack_into(self._map, _TRACED_AT, RING + KEPT)
         self.batches = batches_read.BatchesRead(self._map)
         self._number = 0
-        self._places = [_AT + n * self._stride for n in range(RING)]
+        self._places = _places(self._stride)
         self._open: dict[tuple[Token, int], int] = {}  # calls that are served → their numbers
         self._items: dict[int, int] = {}  # items of streams
         self._kept: dict[int, int] = {}  # entries that left the ring: number → place
-        self._free = array("I", [past + n * self._stride for n in reversed(range(KEPT))])
+        self._unused = iter(range(past, self._traces, self._stride))  # places besides the ring
+        self._free: list[int] = []  # those that were used before
         self._without: set[int] = set()  # numbers of calls for which there was no room
         self._names: dict[Token, bytes] = {}
         self._methods: dict[str, bytes] = {}  # also NAMEs of services
@@ -205,11 +215,11 @@ class Recorder:
     def _keep(self, place: int) -> None:
         """Move an entry out of the ring, because its call is still in flight."""
         number: int = _NUMBER.unpack_from(self._map, place)[0]
-        if not self._free:
+        kept = self._free.pop() if self._free else next(self._unused, 0)
+        if not kept:
             self._without.add(number)
             self._count()
             return
-        kept = self._free.pop()
         self._map[kept : kept + self._stride] = self._map[place : place + self._stride]
         before, after = self._trace_place(place), self._trace_place(kept)
         self._map[after : after + _TRACE.size] = self._map[before : before + _TRACE.size]

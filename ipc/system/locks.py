@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def hold_lock(path: Path) -> int | None:
+def hold_lock(path: Path | str) -> int | None:
     """Return the descriptor of an exclusive lock; None if another process holds it.
 
     Raises:
@@ -47,9 +47,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def is_at_path(descriptor: int, path: Path) -> bool:
+def is_at_path(descriptor: int, path: Path | str) -> bool:
     """Return True if a path, itself no link, still names the file of a descriptor."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:
         return False

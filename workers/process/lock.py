@@ -18,7 +18,7 @@ def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
     left behind holds the lock until it ends, unless it closed the descriptor.
     """
     deadline = time.monotonic() + seconds
-    while (lock := hold_lock(Path(path))) is None and time.monotonic() < deadline:
+    while (lock := hold_lock(path)) is None and time.monotonic() < deadline:
         time.sleep(POLL_S)
     if lock is not None:
         os.set_inheritable(lock, True)
