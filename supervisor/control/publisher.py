@@ -29,6 +29,7 @@ from .shares import Shares
 PROGRAMS_MOST = 512
 HELD_S = 0.05  # longest delay of a change that no call depends on
 EACH_S = 0.0002  # minimum gap between broadcasts, for each member: a broadcast wakes all of them
+STARTS_A_BROADCAST = 4  # with so many starts under way or queued, that gap is twice as long
 AHEAD_S = 0.05  # how far the rate limit may be exceeded after a pause: a lone restart is immediate
 LISTED_MOST, LISTED_RATE = 8, 10.0  # changes of one entry at once, then a second: others are held
 STALE_S = 0.25  # until a member that did not read is tried again
@@ -261,7 +262,9 @@ class DirectoryPublisher:
                 return self._publish_at
         self._publish_at, self._resend_at_once = inf, False
         members = self._broadcast(self._take_changes())
-        cost = min(EACH_S * members, HELD_S)
+        # Each start ends with a change: while many start, one broadcast has the changes of several.
+        starting = sum(service.state in STARTING for service in self._services)
+        cost = min(EACH_S * members * (1 + starting / STARTS_A_BROADCAST), HELD_S)
         self._next_free = max(self._next_free, now) + cost
         return now + STALE_S if self._stale else inf
 

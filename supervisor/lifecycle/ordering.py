@@ -1,6 +1,7 @@
 """Which services start or stop next, and whether all have come to rest. Pure."""
 
 from collections.abc import Iterable
+from itertools import islice
 from math import inf
 
 from garrison.ipc.messages import State
@@ -32,12 +33,16 @@ def next_starts(services: ServiceTable, most: int) -> tuple[list[Service], bool]
     if not queued:
         return [], False
     waiting = services.copied.keys() | services.unplaced.keys()
-    queued = [one for one in queued if one.name not in waiting]
-    queued = [one for one in queued if not is_newer(services.second.get(one.name), one)]
-    children = services.children()
-    ready = [one for one in queued if not blocking_dependencies(one.child, children)]
-    chosen = ready[: max(free, 0)]
-    return chosen, len(ready) > len(chosen)
+    children, free = services.children(), max(free, 0)
+    ready = (
+        one
+        for one in queued
+        if one.name not in waiting
+        and not is_newer(services.second.get(one.name), one)
+        and not blocking_dependencies(one.child, children)
+    )
+    chosen = list(islice(ready, free))
+    return chosen, next(ready, None) is not None
 
 
 def next_stops(services: ServiceTable) -> list[Service]:

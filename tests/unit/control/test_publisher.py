@@ -182,6 +182,27 @@ def test_a_change_that_no_call_depends_on_is_held_back(published: Published) -> 
     ]
 
 
+def test_while_many_start_one_broadcast_has_the_changes_of_several(published: Published) -> None:
+    """Each start ends with a change that calls may wait for; the last one is published in time."""
+    names = [f"s{n}" for n in range(20)]
+    for name in names:
+        published.change(name, State.QUEUED)
+    published.publisher.publish(at_once=True)
+    published.take_sent()
+    published.now += 1.0
+    broadcasts = 0
+    for name in names:
+        published.change(name, State.RUNNING)
+        due = published.publisher.publish()
+        broadcasts += published.take_sent() // MANY
+        assert due == float("inf") or due <= published.now + publisher.HELD_S
+        published.now += PACE_S
+    assert broadcasts < len(names) / 2
+    published.now += publisher.HELD_S
+    published.publisher.publish()
+    assert published.publisher.publish() == float("inf")
+
+
 def test_a_program_gets_no_change_before_its_welcome(published: Published) -> None:
     """With the Welcome of a new supervisor a program fails its calls in flight. A change before it
     would have the program send the calls that wait."""
