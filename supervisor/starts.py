@@ -1,6 +1,5 @@
 """Which queued services start now: measures those that start, and has them give their slots up."""
 
-import os
 import time
 from collections.abc import Callable
 from math import inf
@@ -10,6 +9,7 @@ from garrison.supervisor.lifecycle.ordering import STARTING, next_starts
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason, extend
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.lifecycle.start_slots import StartLimit, StartWork, look_again_at
+from garrison.supervisor.processes.processors import processor_count
 
 EACH = 2  # starts at once for a processor, where the config leaves their number to that
 
@@ -19,7 +19,7 @@ def default_starts() -> int:
 
     A start waits for the supervisor, the launcher and files in between.
     """
-    return EACH * len(os.sched_getaffinity(0))
+    return EACH * processor_count()
 
 
 class StartScheduler:

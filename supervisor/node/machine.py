@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from garrison.supervisor.processes.node_protocol import Machine
+from garrison.supervisor.processes.processors import processor_count
 
 KIB = 1024
 PACKAGES_MOST = 2000
@@ -28,7 +29,7 @@ def read_machine(services: Path) -> Machine:
     with contextlib.suppress(OSError):
         load = os.getloadavg()[0]
     return Machine(
-        len(os.sched_getaffinity(0)),
+        processor_count(),
         load,
         figures.get("MemTotal", 0),
         figures.get("MemAvailable", 0),

@@ -14,6 +14,7 @@ from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.own_machine import SUPERVISOR
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
+from garrison.supervisor.processes.processors import processor_count
 from garrison.supervisor.state.node_keys import FOLDER
 from garrison.supervisor.state.placement_store import PlacementStore
 
@@ -96,7 +97,7 @@ def make_placer(host: HostSpec, environ: Mapping[str, str], others: set[int]) ->
 def own_resources() -> dict[str, float]:
     """Return what this machine has."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine_resources(len(os.sched_getaffinity(0)), memory)
+    return machine_resources(processor_count(), memory)
 
 
 class ExpectedNodes:
