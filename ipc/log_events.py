@@ -32,11 +32,16 @@ class LogEvent(msgspec.Struct, frozen=True):
 
 
 def _value(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    text = _number(value) if isinstance(value, float) else str(value)
     if " " not in text and text.isprintable():
         return text
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f'"{"".join(escaped)}"'
+
+
+def _number(value: float) -> str:
+    """Return a number with three digits, without an exponent: 1234.5 is `1234`."""
+    return f"{value:.3g}" if 1e-4 <= abs(value) < 999.5 else f"{value:.0f}"
 
 
 def decode_events(lines: list[bytes]) -> Iterator[LogEvent]:

@@ -100,10 +100,15 @@ def _changed_at(place: str) -> int:
 
 
 def _not_found(word: str, folder: Path) -> str:
-    points = ", ".join(sorted({one.name for one in installed_plugins()})) or "none"
+    from difflib import get_close_matches  # seldom needed, and large
+
+    names = sorted({one.name for one in installed_plugins()})
+    near = get_close_matches(word, [*names, *(file.stem for file in folder.glob("*.py"))], n=1)
+    hint = f" (did you mean `{near[0]}`?)" if near else ""
     return (
-        f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry "
-        f'points are {points}; for an installed module, write "{word}:plugin"'
+        f"no plugin {word!r}{hint}: there is no {folder / (word + '.py')}, and the installed entry "
+        f"points are {', '.join(names) or 'none'}; for an installed module, write "
+        f'"{word}:plugin"'
     )
 
 

@@ -265,3 +265,23 @@ def test_a_log_line_is_shown_in_the_local_timezone(
         shown = localized(line)
     time.tzset()
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0312, "0.0312"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (1.17e-05, "0"),
+        (0.00012, "0.00012"),
+        (999.4, "999"),
+        (999.9, "1000"),
+        (3600.0, "3600"),
+        (-1234.5, "-1234"),
+    ],
+)
+def test_numbers_are_shown_without_exponents(value: float, shown: str) -> None:
+    """A wait of an hour is no `3.6e+03`."""
+    event = LogEvent(1, "", "service.state", "a", {"wait_s": value})
+    assert event.text() == f"service.state service=a wait_s={shown}"

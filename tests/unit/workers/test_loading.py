@@ -203,6 +203,15 @@ def test_no_such_plugin(tmp_path: Path, use: Use) -> None:
     assert str(tmp_path / "mybt.py") in problem
     assert "agent, anthropic, chat, " in problem
     assert '"mybt:plugin"' in problem
+    assert "did you mean" not in problem
+
+
+@pytest.mark.parametrize(("word", "near"), [("agnet", "agent"), ("my_bto", "my_bot")])
+def test_the_nearest_plugin_is_named(tmp_path: Path, use: Use, word: str, near: str) -> None:
+    """One that is installed, or a file beside the config."""
+    write(tmp_path / "my_bot.py", "mine")
+
+    assert f"did you mean `{near}`?" in refused(use, word)
 
 
 def test_a_file_whose_name_is_not_an_identifier_is_found(tmp_path: Path, use: Use) -> None:
