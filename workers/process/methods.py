@@ -201,7 +201,8 @@ class Method:
         if "- at `$" not in text:  # about the list itself: its length
             count = re.search(r"of (at (?:most|least)) length (\d+), got (\d+)", text)
             if count is not None:
-                text = f"it takes {count[1]} {count[2]} arguments, not {count[3]}"
+                noun = "argument" if count[2] == "1" else "arguments"
+                text = f"it takes {count[1]} {count[2]} {noun}, not {count[3]}"
             return f"{_plain(text)}: {self.name}{signature}"
         problem, _, path = text.partition(" - at `$")
         found = re.match(r"\[(\d+)\](.*?)`?$", path)

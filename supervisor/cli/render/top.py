@@ -65,6 +65,10 @@ class Column:
     order: str = ""
 
 
+def _cpu(row: TopRow) -> str:
+    return f"{row.cpu_percent:.0f}%" if row.memory_bytes else UNKNOWN  # 0: it has no process
+
+
 COLUMNS: Final = (
     Column("STATE", 12, 1, lambda row: row.state, "unwell"),
     Column("IN/S", 5, 2, lambda row: rate(row.rates.in_s) if row.rates else UNKNOWN, "in"),
@@ -73,8 +77,10 @@ COLUMNS: Final = (
     Column("P99", 5, 3, lambda row: duration(row.rates.p99_s) if row.rates else UNKNOWN, "time"),
     Column("ERR/S", 5, 4, lambda row: rate(row.rates.failed_s) if row.rates else UNKNOWN, "errors"),
     Column("FLIGHT", 6, 7, lambda row: str(row.in_flight), "flight"),
-    Column("MEM", 5, 6, lambda row: size(row.memory_bytes), "memory"),
-    Column("CPU", 4, 5, lambda row: f"{row.cpu_percent:.0f}%", "cpu"),
+    Column(
+        "MEM", 5, 6, lambda row: size(row.memory_bytes) if row.memory_bytes else UNKNOWN, "memory"
+    ),
+    Column("CPU", 4, 5, _cpu, "cpu"),
     Column("RESTARTS", 8, 10, lambda row: str(row.restarts)),
     Column("UP", 4, 11, lambda row: span(row.uptime_s) if row.state != "stopped" else UNKNOWN),
 )

@@ -11,7 +11,7 @@ from garrison.ipc.call_counts import BOUNDS_S, BUCKETS
 from garrison.ipc.call_rates import ServiceRates, quantile, service_rates
 from garrison.ipc.call_totals import Totals
 from garrison.ipc.messages import CallCount, Manifest, MethodInfo
-from garrison.supervisor.cli.render.top import View, duration, rate, screen, table
+from garrison.supervisor.cli.render.top import COLUMNS, UNKNOWN, View, duration, rate, screen, table
 from garrison.supervisor.cli.screen import next_key
 from garrison.supervisor.cli.top_rows import (
     ORDERS,
@@ -174,3 +174,12 @@ def test_keys_are_taken_one_by_one(typed: str, keys: list[str]) -> None:
         typed = taken[1]
 
     assert found == keys
+
+
+def test_a_service_without_a_process_uses_nothing_that_is_shown() -> None:
+    """As in `status`: it does not use 0 bytes."""
+    cells = {column.head: column.text for column in COLUMNS}
+    there, gone = a_row(rss_bytes=2**25, cpu_percent=3.0), a_row(state="backoff")
+
+    assert [cells[head](there) for head in ("MEM", "CPU")] == ["32M", "3%"]
+    assert [cells[head](gone) for head in ("MEM", "CPU")] == [UNKNOWN, UNKNOWN]

@@ -312,7 +312,7 @@ def test_a_value_of_another_type_is_named_by_its_parameter(
 @pytest.mark.parametrize(
     ("args", "kwargs", "reason"),
     [
-        ((), {}, "at least 1 arguments, not 0"),
+        ((), {}, "at least 1 argument, not 0"),
         ((1, "y", 1.0, 4), {}, "at most 3 arguments, not 4"),
         ((), {"b": "y"}, "missing a required argument: 'a'"),
         ((1,), {"z": 1}, "got an unexpected keyword argument 'z'"),
@@ -348,7 +348,7 @@ def test_keyword_only_parameters() -> None:
     assert bound(optional, 1) == ((1,), {})
     assert bound(optional, 1, b=3) == ((1,), {"b": 3})
     assert bound(required, 1, b=3) == ((1,), {"b": 3})
-    assert "at most 1 arguments, not 2" in unfit(optional, 1, 2)
+    assert "at most 1 argument, not 2" in unfit(optional, 1, 2)
     assert "missing a required" in unfit(required, 1)
     assert unfit(required, 1, b="x") == "b: expected int, got str"
 
