@@ -76,25 +76,21 @@ class HandedToZmq(msgspec.Struct):
 
 
 class Listener:
-    """The listening sockets of one ROUTER.
+    """The listening socket at one path. What accepts from it derives from this.
 
     Args:
-        socket: The ROUTER, not bound; this listener binds it.
+        owner: What the connections are for.
         path: Where clients connect. The home's lock is held.
         uid: The only user that can connect, besides root; negative: the supervisor's own.
         mode: Of the socket; one that others can open has its connections counted too.
     """
 
-    def __init__(
-        self, socket: zmq.Socket[bytes], path: str, uid: int = -1, mode: int = PRIVATE
-    ) -> None:
-        self.socket = socket
+    def __init__(self, owner: object, path: str, uid: int = -1, mode: int = PRIVATE) -> None:
+        self.owner = owner
         self._path, self._mode = path, mode
         self.uid = uid
         self.is_counted = uid >= 0 or mode != PRIVATE
-        self.connections: set[int] = set()  # of another user: descriptors, as libzmq reports them
         self._number = 0
-        self._handed: list[HandedToZmq] = []
         self.front: ListenSocket | None = None  # the socket at the path
         self.backlog = BACKLOG  # its
         self._identity = NO_FILE  # of the socket at the path
@@ -104,10 +100,7 @@ class Listener:
 
     def pause(self) -> None:
         """Put a new socket at the path that is not accepted from; no client finds the former."""
-        taken = {handed.name for handed in self._handed}
-        while (name := f"{self._path}.{self._number % NAMES}") in taken:
-            self._number += 1
-        self._number += 1
+        name = self._next_name()
         Path(name).unlink(missing_ok=True)
         front = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -125,36 +118,33 @@ class Listener:
             raise
         self.front, self._identity = front, identity
 
-    def accept_batch(self) -> None:
-        """Hand the connections that wait to libzmq, and make the next ones wait."""
-        former, backlog = self.front, self.backlog
-        assert former is not None
-        self.pause()
-        self._hand_to_zmq(former, batch(backlog))
+    def _next_name(self) -> str:
+        """Return where the next socket is bound first."""
+        self._number += 1
+        return f"{self._path}.{(self._number - 1) % NAMES}"
 
-    def _hand_to_zmq(self, front: ListenSocket, most: int) -> None:
-        name, fd = front.getsockname(), front.detach()
-        self.socket.set(zmq.USE_FD, fd)
-        self.socket.bind(f"ipc://{self._path}")
-        endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
-        self._handed.append(HandedToZmq(name, fd, endpoint, most))
+    @property
+    def count(self) -> int:
+        """Return how many connections there are, where they are counted."""
+        raise NotImplementedError
+
+    def accept_batch(self) -> None:
+        """Accept the connections that wait."""
+        raise NotImplementedError
 
     @property
     def listening(self) -> set[int]:
         """Return the descriptors of all listening sockets."""
-        front = {self.front.fileno()} if self.front is not None else set[int]()
-        return {handed.fd for handed in self._handed} | front
+        return {self.front.fileno()} if self.front is not None else set[int]()
 
     @property
     def former(self) -> list[HandedToZmq]:
         """Return libzmq's listening sockets; they are no longer at the path."""
-        return self._handed
+        return []
 
     def promised(self) -> int:
         """Return how many connections libzmq may still accept from former sockets, at most."""
-        for handed in self.former:
-            handed.drained = handed.drained or not _has_pending(handed.fd)
-        return sum(handed.most for handed in self.former if not handed.drained)
+        return 0
 
     def reap(self, in_use: set[str]) -> bool:
         """Unbind the former sockets that have had no connection at the last check either.
@@ -162,18 +152,7 @@ class Listener:
         Returns:
             Whether any has none.
         """
-        empty = False
-        for handed in list(self.former):
-            if not handed.drained or handed.name in in_use:
-                handed.seen_empty = False
-                continue
-            empty = True
-            if handed.seen_empty:
-                self._handed.remove(handed)
-                self.socket.unbind(handed.endpoint)
-            else:  # a connection that is being accepted may have no descriptor yet
-                handed.seen_empty = True
-        return empty
+        return False
 
     @property
     def path(self) -> str:
@@ -205,6 +184,83 @@ class Listener:
         if self.front is not None:
             self.front.close()
             self.front = None
+
+
+class ZmqListener(Listener):
+    """The listening sockets of one ROUTER.
+
+    Args:
+        socket: The ROUTER, not bound; this listener binds it.
+        path, uid, mode: See `Listener`.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], path: str, uid: int = -1, mode: int = PRIVATE
+    ) -> None:
+        self.socket = socket
+        self.connections: set[int] = set()  # of another user: descriptors, as libzmq reports them
+        self._handed: list[HandedToZmq] = []
+        super().__init__(socket, path, uid, mode)
+
+    @property
+    def count(self) -> int:
+        """Return how many connections libzmq has reported."""
+        return len(self.connections)
+
+    def _next_name(self) -> str:
+        taken = {handed.name for handed in self._handed}
+        while (name := super()._next_name()) in taken:
+            pass
+        return name
+
+    def accept_batch(self) -> None:
+        """Hand the connections that wait to libzmq, and make the next ones wait."""
+        former, backlog = self.front, self.backlog
+        assert former is not None
+        self.pause()
+        self._hand_to_zmq(former, batch(backlog))
+
+    def _hand_to_zmq(self, front: ListenSocket, most: int) -> None:
+        name, fd = front.getsockname(), front.detach()
+        self.socket.set(zmq.USE_FD, fd)
+        self.socket.bind(f"ipc://{self._path}")
+        endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
+        self._handed.append(HandedToZmq(name, fd, endpoint, most))
+
+    @property
+    def listening(self) -> set[int]:
+        """Return the descriptors of all listening sockets."""
+        return {handed.fd for handed in self._handed} | super().listening
+
+    @property
+    def former(self) -> list[HandedToZmq]:
+        """Return libzmq's listening sockets; they are no longer at the path."""
+        return self._handed
+
+    def promised(self) -> int:
+        """Return how many connections libzmq may still accept from former sockets, at most."""
+        for handed in self.former:
+            handed.drained = handed.drained or not _has_pending(handed.fd)
+        return sum(handed.most for handed in self.former if not handed.drained)
+
+    def reap(self, in_use: set[str]) -> bool:
+        """Unbind the former sockets that have had no connection at the last check either.
+
+        Returns:
+            Whether any has none.
+        """
+        empty = False
+        for handed in list(self.former):
+            if not handed.drained or handed.name in in_use:
+                handed.seen_empty = False
+                continue
+            empty = True
+            if handed.seen_empty:
+                self._handed.remove(handed)
+                self.socket.unbind(handed.endpoint)
+            else:  # a connection that is being accepted may have no descriptor yet
+                handed.seen_empty = True
+        return empty
 
 
 class ListenerSet:
@@ -240,7 +296,7 @@ class ListenerSet:
     def _add(
         self, router: zmq.Socket[bytes], path: str, uid: int = -1, mode: int = PRIVATE
     ) -> None:
-        listener = Listener(router, path, uid, mode)
+        listener = ZmqListener(router, path, uid, mode)
         events = zmq.EVENT_ACCEPTED | (zmq.EVENT_DISCONNECTED if listener.is_counted else 0)
         monitor = router.get_monitor_socket(events)
         self._monitors[router] = monitor
@@ -254,16 +310,26 @@ class ListenerSet:
             self._ready.register(fd, select.EPOLLIN)
         self._others.append(turn)
 
-    def remove(self, router: zmq.Socket[bytes]) -> None:
+    def add_listener(self, listener: Listener) -> None:
+        """Add a listener that needs no ROUTER of libzmq."""
+        self._listeners.append(listener)
+        self.turn()
+
+    def look_soon(self) -> None:
+        """Have `turn` called: a connection has ended."""
+        self.due = 0.0
+
+    def remove(self, owner: object) -> None:
         """Remove a listener whose user's sockets could not all be created."""
-        for listener in [one for one in self._listeners if one.socket is router]:
+        for listener in [one for one in self._listeners if one.owner is owner]:
             self._unwatch(listener)
             self._listeners.remove(listener)
             listener.unlink()
             listener.close()
-            monitor = self._monitors.pop(router)
-            self._ready.unregister(int(monitor.get(zmq.FD)))
-            monitor.close()
+            if isinstance(listener, ZmqListener):
+                monitor = self._monitors.pop(listener.socket)
+                self._ready.unregister(int(monitor.get(zmq.FD)))
+                monitor.close()
 
     def restore(self) -> list[str]:
         """Bind anew what was removed from its path; return the paths.
@@ -296,7 +362,7 @@ class ListenerSet:
         """Accept the connections for which there is room."""
         now = time.monotonic()
         self._read_monitors()
-        self.due = min((other() for other in self._others), default=inf)
+        self.due = inf
         if now >= self._reap_at:
             self._reap()
         for listener in self._listeners:
@@ -305,10 +371,13 @@ class ListenerSet:
             self.due = min(self.due, self._reap_at)
         else:
             self._reap_at = inf
+        self.due = min(self.due, *(other() for other in self._others), inf)  # after what came
 
     def _read_monitors(self) -> None:
         """Read libzmq's events. They wake this process to count, and count other users' own."""
         for listener in self._listeners:
+            if not isinstance(listener, ZmqListener):
+                continue
             monitor = self._monitors[listener.socket]
             while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
                 frame = monitor.recv_multipart(zmq.NOBLOCK)[0]
@@ -322,7 +391,7 @@ class ListenerSet:
     def _adjust(self, listener: Listener, now: float) -> None:
         free = free_descriptors()
         promised = sum(one.promised() for one in self._listeners)
-        crowded = listener.is_counted and len(listener.connections) >= connections_most()
+        crowded = listener.is_counted and listener.count >= connections_most()
         if crowded:  # until a connection closes, which the monitor reports
             self._unwatch(listener)
             return

@@ -299,7 +299,9 @@ class _Builder:
             endpoints.open_nodes(log.record)
         open_for_operators(host, endpoints, log)
         control = ControlServer(endpoints.control, log)
-        bus = BusRouter(endpoints.bus, control.reject, host.max_message, self._boot)
+        limit, streams = host.max_message, endpoints.streams
+        streams.reject = control.reject
+        bus = BusRouter(endpoints.bus, control.reject, limit, self._boot, streams)
         publisher = DirectoryPublisher(
             endpoints.control,
             self._services,

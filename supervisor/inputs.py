@@ -1,4 +1,5 @@
-"""Waits for the supervisor's inputs in one epoll: sockets of ZeroMQ, and plain descriptors.
+"""Waits for the supervisor's inputs: connections of the bus in one epoll, and in another one, for
+which the first waits as well, sockets of ZeroMQ and plain descriptors.
 
 libzmq signals at a socket's descriptor that it has commands for the socket, not that a message has
 arrived. Any call to the socket takes them, and no further signal comes before the socket was found
@@ -13,7 +14,8 @@ from typing import Protocol, TypeAlias
 import zmq
 
 from garrison.ipc.sockets import EVENTS, POLLIN
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import BusRouters, RouterSet
+from garrison.supervisor.bus.streams import StreamRouter, Streams
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
@@ -22,12 +24,12 @@ class Planes(Protocol):
     """The sockets of both planes; see `bus.endpoints.Endpoints`."""
 
     @property
-    def control(self) -> RouterSet:
+    def control(self) -> RouterSet[Socket]:
         """Return those of the control plane."""
         ...
 
     @property
-    def bus(self) -> RouterSet:
+    def bus(self) -> BusRouters:
         """Return those of the bus."""
         ...
 
@@ -35,13 +37,18 @@ class Planes(Protocol):
 class Inputs:
     """What the supervisor waits for.
 
+    Args:
+        streams: Waits for the connections of the bus.
+
     Attributes:
-        bus: The sockets of the bus, by their descriptors.
+        bus: The bus's sockets of ZeroMQ, by their descriptors.
         control: Those of the control plane.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Streams | None = None) -> None:
+        self._streams = streams or Streams()
         self._epoll = select.epoll()
+        self._streams.watch_other(self._epoll.fileno())
         self._plain: list[int] = []
         self.bus: dict[int, Socket] = {}
         self.control: dict[int, Socket] = {}
@@ -56,7 +63,8 @@ class Inputs:
             lasting: Descriptors that stay open.
             changing: Descriptors that may belong to other files than at the last call.
         """
-        control, bus = endpoints.control.all, endpoints.bus.all
+        control = endpoints.control.all
+        bus = tuple(one for one in endpoints.bus.all if not isinstance(one, StreamRouter))
         plain = [*lasting, *changing]
         if (control, bus) == self._routers and plain == self._plain and self._has(changing):
             return
@@ -67,6 +75,7 @@ class Inputs:
         self._plain = plain
         self._epoll.close()
         self._epoll = select.epoll()
+        self._streams.watch_other(self._epoll.fileno())
         for fd in {*self.bus, *plain}:
             self._epoll.register(fd, select.EPOLLIN)
         for fd in self.control:
@@ -96,9 +105,11 @@ class Inputs:
         return {fd for fd, one in sockets.items() if int(one.getsockopt(EVENTS)) & POLLIN}
 
     def wait(self, seconds: float) -> set[int]:
-        """Wait, and return the descriptors that are ready. A socket of ZeroMQ may have no message
-        all the same."""
-        return {fd for fd, _ in self._epoll.poll(seconds)}
+        """Wait, and return the descriptors that are ready, apart from connections of the bus, which
+        `Streams` has. A socket of ZeroMQ may have no message all the same."""
+        if self._streams.wait(seconds):
+            return {fd for fd, _ in self._epoll.poll(0.0)}
+        return set()
 
     def close(self) -> None:
         """Release the descriptor."""

@@ -92,7 +92,7 @@ class Supervisor:
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
-        self._inputs, self._gathering = Inputs(), Gathering()
+        self._gathering = Gathering()
         self._systemd = Systemd(environ)
         self._stop_timeout, self._kill_at = host.stop_timeout, inf
         self._tasks = TaskSet(self._report_error)
@@ -142,6 +142,7 @@ class Supervisor:
         self._requests, sockets = parts.requests, parts.sockets
         self._context, self._endpoints = sockets.context, sockets.endpoints
         self._control, self._bus = sockets.control, sockets.bus
+        self._inputs = Inputs(self._endpoints.streams)
         self._publisher, self._direct = sockets.publisher, sockets.direct
 
     # --- the loop ---------------------------------------------------------------------------
@@ -189,7 +190,8 @@ class Supervisor:
             self._on_signals(wake)
         self._read_engine(ready)  # ends come first, whatever the control plane has
         settling = self._bus.settling
-        if settling or self._bus.waiting or not ready.isdisjoint(self._inputs.bus):
+        used = self._bus.is_pending or not ready.isdisjoint(self._inputs.bus)
+        if settling or used or self._bus.waiting:
             self._route(None if settling else ready)
             self._bus.announce_ends()
         waiting = self._control.pending and time.monotonic() >= self._gathering.until
@@ -236,9 +238,9 @@ class Supervisor:
         ready = self._inputs.unread()  # what was sent since may have taken their signals
         if ready or until <= now:
             return ready | self._inputs.wait(0.0)
-        while now < until or self._bus.unread:
-            ready = self._inputs.wait(0.0 if self._bus.unread else until - now)
-            if not (ready or self._bus.unread) or not ready <= self._inputs.bus.keys():
+        while now < until or self._bus.is_pending:
+            ready = self._inputs.wait(0.0 if self._bus.is_pending else until - now)
+            if not (ready or self._bus.is_pending) or not ready <= self._inputs.bus.keys():
                 return ready
             if self._route(ready) or self._bus.trimmer.due < until:
                 return ready

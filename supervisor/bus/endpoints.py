@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import zmq
 
@@ -19,6 +19,9 @@ from garrison.ipc.messages import Token
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.state.home import grant_access, grant_passage
 
+from .stream_listener import StreamListener
+from .streams import StreamRouter, Streams
+
 if TYPE_CHECKING:
     from .node_endpoints import NodeEndpoints, RemotePaths
 
@@ -27,8 +30,12 @@ USERS_MOST = 250
 FORMER = 256  # addresses of ended incarnations whose late messages are not logged
 SOCKETS_MOST = 4 * 1024  # of libzmq, which counts the monitor of a listener as two
 
+ZmqRouter: TypeAlias = "zmq.Socket[bytes]"
+BusRouters: TypeAlias = "RouterSet[ZmqRouter | StreamRouter]"
+_Router = TypeVar("_Router")
 
-class RouterSet:
+
+class RouterSet(Generic[_Router]):
     """The ROUTERs of one plane, and which of them each address belongs to.
 
     Args:
@@ -43,27 +50,27 @@ class RouterSet:
         forgotten: Called with each address that was removed.
     """
 
-    def __init__(self, own: "zmq.Socket[bytes]") -> None:
+    def __init__(self, own: _Router) -> None:
         self.own = own
-        self.all: tuple[zmq.Socket[bytes], ...] = (own,)
-        self._users: dict[int, zmq.Socket[bytes]] = {}
-        self.router_of: dict[Token, zmq.Socket[bytes]] = {}
-        self.operators: zmq.Socket[bytes] | None = None
-        self.remote: zmq.Socket[bytes] | None = None
+        self.all: tuple[_Router, ...] = (own,)
+        self._users: dict[int, _Router] = {}
+        self.router_of: dict[Token, _Router] = {}
+        self.operators: _Router | None = None
+        self.remote: _Router | None = None
         self.forgotten: Callable[[Token], None] = lambda token: None
         self._former: deque[Token] = deque(maxlen=FORMER)
 
-    def add(self, uid: int, router: "zmq.Socket[bytes]") -> None:
+    def add(self, uid: int, router: _Router) -> None:
         """Add another user's ROUTER."""
         self._users[uid] = router
         self.all = (*self.all, router)
 
-    def add_operators(self, router: "zmq.Socket[bytes]") -> None:
+    def add_operators(self, router: _Router) -> None:
         """Add the ROUTER of other users who may give some orders."""
         self.operators = router
         self.all = (*self.all, router)
 
-    def add_remote(self, router: "zmq.Socket[bytes]") -> None:
+    def add_remote(self, router: _Router) -> None:
         """Add the ROUTER of workers on nodes."""
         self.remote = router
         self.all = (*self.all, router)
@@ -87,7 +94,7 @@ class RouterSet:
             self._former.append(token)
             self.forgotten(token)
 
-    def at(self, token: Token) -> "zmq.Socket[bytes]":
+    def at(self, token: Token) -> _Router:
         """Return the ROUTER of an address."""
         if self.operators is not None and socket_paths.is_operator_token(token):
             return self.operators
@@ -97,7 +104,7 @@ class RouterSet:
         """Return True for an address that was removed lately: a late message from it is normal."""
         return token in self._former
 
-    def owns_address(self, token: Token, router: "zmq.Socket[bytes]") -> bool:
+    def owns_address(self, token: Token, router: _Router) -> bool:
         """Return True if a message from an address may come through a ROUTER.
 
         The supervisor's own ROUTER is trusted: its user, and root, can do anything here.
@@ -128,10 +135,14 @@ class Endpoints:
         self._uids: set[int] = set()
         self.nodes: NodeEndpoints | None = None
         self.operators = False
-        self.control = RouterSet(sockets.router(context, control_bytes))
-        self.bus = RouterSet(sockets.router(context, host.max_message))
-        control, bus = socket_paths.control_path(host.run), socket_paths.bus_path(host.run)
-        self.listeners = ListenerSet([(self.control.own, control), (self.bus.own, bus)])
+        self.streams = Streams()
+        bus = StreamRouter(self.streams, host.max_message)
+        self.control = RouterSet[ZmqRouter](sockets.router(context, control_bytes))
+        self.bus: BusRouters = RouterSet(bus)
+        control = socket_paths.control_path(host.run)
+        self.listeners = ListenerSet([(self.control.own, control)])
+        self._listen(bus, socket_paths.bus_path(host.run))
+        self.listeners.add_other([], self.streams.end_late)
 
     def open_nodes(self, record: Callable[..., Any]) -> None:
         """Create the sockets for other machines.
@@ -210,22 +221,24 @@ class Endpoints:
         if len(self._uids) >= USERS_MOST:
             raise OSError(f"{USERS_MOST} users have sockets already, which is the maximum")
         grant_access(self._host)
-        planes = (self.control, self.bus)
-        limits = (self._control_bytes, self._host.max_message)
-        made: list[zmq.Socket[bytes]] = []
+        control_path, bus_path = self.paths(uid)
+        control = sockets.router(self._context, self._control_bytes, uid)
+        bus = StreamRouter(self.streams, self._host.max_message, uid)
         try:
-            for path, max_message in zip(self.paths(uid), limits, strict=True):
-                router = sockets.router(self._context, max_message, uid)
-                made.append(router)
-                self.listeners.add(router, path, uid)
+            self.listeners.add(control, control_path, uid)
+            self._listen(bus, bus_path, uid)
         except BaseException:
-            for router in made:
-                self.listeners.remove(router)
-                router.close(linger=0)
+            self.listeners.remove(control)
+            self.listeners.remove(bus)
+            control.close(linger=0)
             raise
-        for plane, router in zip(planes, made, strict=True):
-            plane.add(uid, router)
+        self.control.add(uid, control)
+        self.bus.add(uid, bus)
         self._uids.add(uid)
+
+    def _listen(self, router: StreamRouter, path: str, uid: int = -1) -> None:
+        listener = StreamListener(router, path, self.listeners.look_soon, uid)
+        self.listeners.add_listener(listener)
 
     def close(self) -> None:
         """Close all sockets; their files stay."""
@@ -235,6 +248,7 @@ class Endpoints:
         for plane in (self.control, self.bus):
             for router in plane.all:
                 router.close()
+        self.streams.close()
 
     def unlink(self) -> None:
         """Remove the sockets' files, apart from those of other processes."""

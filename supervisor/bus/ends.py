@@ -24,6 +24,7 @@ class _End(msgspec.Struct):
     look_at: float = 0.0
     closed_at: float | None = None  # when its connection had ended
     last: int = 0  # number of its last message, from then on
+    was_read: bool = False  # all that it has sent
 
 
 class Ends:
@@ -65,10 +66,16 @@ class Ends:
             end.look_at = now + max(LOOK_S, (now - end.since) / 4)
         return found
 
-    def note_closed(self, token: Token, now: float) -> None:
-        """Note that libzmq has come to the end of a member's connection."""
+    def note_closed(self, token: Token, now: float, *, was_read: bool = False) -> None:
+        """Note the end of a member's connection.
+
+        Args:
+            token: The member.
+            now: The time.
+            was_read: All before that end was read, as on a plain socket; libzmq may have more.
+        """
         end = self._ends[token]
-        end.closed_at, end.last = now, self._count
+        end.closed_at, end.last, end.was_read = now, self._count, was_read
 
     def take_due(self, now: float, empty_at: float, most: int) -> list[tuple[Token, str]]:
         """Return the members whose end is to be announced now, and why they ended.
@@ -93,4 +100,4 @@ class Ends:
     def _was_read(self, end: _End, empty_at: float, most: int) -> bool:
         if end.closed_at is None:
             return False
-        return empty_at >= end.closed_at or self._count - end.last > most
+        return end.was_read or empty_at >= end.closed_at or self._count - end.last > most

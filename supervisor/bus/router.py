@@ -23,9 +23,10 @@ from garrison.ipc.messages import (
 from garrison.ipc.sockets import EVENTS, NOBLOCK, POLLIN, RCVMORE
 from garrison.ipc.system.trimmer import IdleTrimmer
 
-from .endpoints import RouterSet
+from .endpoints import BusRouters
 from .ends import Ends
 from .routes import PLAIN, Frames, PeerTable, calls_alone, route
+from .streams import Sent, StreamRouter, Streams
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
@@ -54,10 +55,11 @@ class BusRouter:
     """Routes messages between the members of the bus.
 
     Args:
-        routers: The bus's ROUTER sockets, bound.
+        routers: The bus's ROUTERs, bound.
         reject: Called for each invalid message, with the reason.
         max_message: Bytes of one message with all its frames.
         boot: The id of this supervisor process, which a member's Sync names.
+        streams: Waits for the connections of those that are no sockets of ZeroMQ.
 
     Attributes:
         live: Members.
@@ -66,14 +68,20 @@ class BusRouter:
         carried: Messages that were routed.
         direct_address: Returns the address of a pair's direct route; empty if it has none.
         pairs: Which members have sent to which.
-        unread: Sockets that were used since they were found empty: they may have messages without
-            a signal at their descriptors.
+        unread: Sockets of ZeroMQ that were used since they were found empty: they may have messages
+            without a signal at their descriptors.
     """
 
     def __init__(
-        self, routers: RouterSet, reject: Callable[[str], None], max_message: int, boot: str
+        self,
+        routers: BusRouters,
+        reject: Callable[[str], None],
+        max_message: int,
+        boot: str,
+        streams: Streams | None = None,
     ) -> None:
         self._routers = routers
+        self._streams = streams or Streams()
         self._max_message, self._boot = max_message, boot
         self._own, self._router_of = routers.own, routers.router_of
         self._reject = reject
@@ -128,6 +136,11 @@ class BusRouter:
         join."""
         return bool(self._queues or self._unknown)
 
+    @property
+    def is_pending(self) -> bool:
+        """Return True if something can be routed without a wait."""
+        return bool(self.unread or self._streams.ready or self._streams.writable)
+
     # --- messages ---------------------------------------------------------------------------
 
     def route_pending(self, ready: Sequence[Socket] | None = None) -> set[Token]:
@@ -141,10 +154,18 @@ class BusRouter:
             self._again_at = 0.0 if any(sent) else time.monotonic() + AGAIN_S
         if self._unknown:
             self._reject_unknown()
-        unread = self.unread
-        for socket in self._routers.all if ready is None else ready:
+        if ready is None:
+            self._streams.wait(0.0)
+            ready = [one for one in self._routers.all if not isinstance(one, StreamRouter)]
+            everything = True
+        else:
+            everything = False
+        for socket in ready:
             self._note_use(socket)
         until = time.monotonic() + TURN_S
+        if self.is_pending:
+            self._route_streams(until)
+        unread = self.unread
         while unread:
             socket = unread.popleft()  # one message each, so that none delays the others
             if not socket.getsockopt(EVENTS) & POLLIN:  # type: ignore[operator]
@@ -154,7 +175,7 @@ class BusRouter:
             if time.monotonic() >= until:
                 break
         else:
-            if ready is None:
+            if everything:
                 self._empty_at = time.monotonic()
         new, self._new = self._new, set()
         return new
@@ -163,19 +184,38 @@ class BusRouter:
         if socket not in self.unread:
             self.unread.append(socket)
 
+    def _route_streams(self, until: float) -> None:
+        """Route what the connections of plain sockets have, by turns, until a time."""
+        streams = self._streams
+        if streams.writable:
+            for token in streams.take_writable():
+                if token in self._queues:
+                    self._send_queued(token)
+        ready = streams.ready
+        while ready:
+            connection = ready.popleft()
+            connection.is_ready = False
+            for frames in connection.read():
+                self._take(frames, connection.router)
+            if time.monotonic() >= until:
+                return
+
     def _read_one(self, socket: Socket) -> None:
-        """Route the message that waits in a socket. What two members send each other without large
-        frames is sent on here; this is most of what a call costs the supervisor."""
+        """Route the message that waits in a socket of ZeroMQ."""
         remote = socket is self._routers.remote
         source = self._source(socket) if remote else socket.recv(NOBLOCK)
-        destination = socket.recv(NOBLOCK)
-        frames: Frames = [source, destination]
-        if self._ends:
-            self._ends.note_read(source)
+        frames: Frames = [source, socket.recv(NOBLOCK)]
         while socket.getsockopt(RCVMORE):
             frames.append(socket.recv(NOBLOCK, copy=len(frames) == PLAIN - 1))
-        own = self._own
-        if socket is not own and not self._routers.owns_address(source, socket):
+        self._take(frames, socket)
+
+    def _take(self, frames: Frames, router: "Socket | StreamRouter") -> None:
+        """Route a message. What two members send each other without large frames is sent on here;
+        this is most of what a call costs the supervisor."""
+        source, destination = frames[0], frames[1]
+        if self._ends:
+            self._ends.note_read(source)
+        if router is not self._own and not self._routers.owns_address(source, router):
             if not self._routers.is_former(source):
                 self._reject("another's address on the bus")
         elif (
@@ -260,20 +300,33 @@ class BusRouter:
             self._send_now(frames)
 
     def _send_now(self, frames: Frames) -> None:
-        socket = self._router_of.get(frames[0], self._own)
+        match self._pass_on(frames):
+            case Sent.DONE:
+                self.carried += 1
+            case Sent.FULL:
+                self._enqueue(frames)
+            case Sent.GONE:
+                self._return(frames, GONE)
+
+    def _pass_on(self, frames: Sequence[Any]) -> Sent:
+        """Send without blocking, through the ROUTER of the address."""
+        router = self._router_of.get(frames[0], self._own)
+        if isinstance(router, StreamRouter):
+            return router.send(frames)
+        return self._send_by_zmq(router, frames)
+
+    def _send_by_zmq(self, socket: Socket, frames: Sequence[Any]) -> Sent:
         if socket not in self.unread:
             self.unread.append(socket)
         try:
             sockets.send(socket, frames)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
-                self._enqueue(frames)
-            elif error.errno == zmq.EHOSTUNREACH:
-                self._return(frames, GONE)
-            else:
-                raise
-        else:
-            self.carried += 1
+                return Sent.FULL
+            if error.errno == zmq.EHOSTUNREACH:
+                return Sent.GONE
+            raise
+        return Sent.DONE
 
     def _enqueue(self, frames: Frames) -> None:
         size = _size(frames)
@@ -294,15 +347,10 @@ class BusRouter:
         queue = self._queues[token]
         while queue.messages:
             frames = queue.messages[0]
-            socket = self._router_of.get(token, self._own)
-            self._note_use(socket)
-            try:
-                sockets.send(socket, frames)
-            except zmq.ZMQError as error:
-                if error.errno == zmq.EAGAIN:
-                    return sent
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
+            outcome = self._pass_on(frames)
+            if outcome is Sent.FULL:
+                return sent
+            if outcome is Sent.GONE:
                 self._drop_queue(token)
                 for unsent in queue.messages:
                     self._return(unsent, GONE)
@@ -350,23 +398,15 @@ class BusRouter:
         """Announce each end whose last messages were routed and whose cause is known, or that is
         due."""
         for token in self._ends.to_look(time.monotonic()):
-            if self._is_disconnected(token):
+            router = self._router_of.get(token, self._own)
+            if isinstance(router, StreamRouter):
+                if not router.has(token):
+                    self._ends.note_closed(token, time.monotonic(), was_read=True)
+            elif self._send_by_zmq(router, [token, SUPERVISOR, NOTHING]) is Sent.GONE:
                 self._ends.note_closed(token, time.monotonic())
         most = 2 * (len(self.live) + PEERS_MORE) * len(self._routers.all)
         for token, cause in self._ends.take_due(time.monotonic(), self._empty_at, most):
             self.drop(token, cause or "its process ended")
-
-    def _is_disconnected(self, token: Token) -> bool:
-        """Return whether libzmq has come to the end of an ended process's connection."""
-        socket = self._router_of.get(token, self._own)
-        self._note_use(socket)
-        try:
-            sockets.send(socket, [token, SUPERVISOR, NOTHING])
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
-            return error.errno == zmq.EHOSTUNREACH
-        return False
 
     def drop(self, token: Token, cause: str) -> None:
         """Remove a member, and announce its end to those that exchanged messages with it."""

@@ -18,7 +18,7 @@ from garrison.ipc import messages, socket_paths
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 from garrison.ipc.system.process_tree import is_pid_namespace, pid_namespace
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import RouterSet, ZmqRouter
 from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.spec import CallSettings
 from garrison.supervisor.lifecycle.services import ServiceTable
@@ -56,7 +56,7 @@ class DirectoryPublisher:
 
     def __init__(
         self,
-        control: RouterSet,
+        control: RouterSet[ZmqRouter],
         services: ServiceTable,
         host: HostSpec,
         boot: str,

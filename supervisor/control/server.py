@@ -14,7 +14,7 @@ from garrison.ipc.call_counts import ROWS_MOST
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import Token
 from garrison.ipc.sockets import EVENTS, POLLIN, UNKNOWN_PEER, Peer
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import RouterSet, ZmqRouter
 from garrison.supervisor.logs.events import EventLog
 
 from .shares import Shares
@@ -60,7 +60,7 @@ class ControlServer:
             of the supervisor's time.
     """
 
-    def __init__(self, control: RouterSet, log: EventLog) -> None:
+    def __init__(self, control: RouterSet[ZmqRouter], log: EventLog) -> None:
         self._control, self._log = control, log
         self.rejected = 0
         self.overdrawn = False

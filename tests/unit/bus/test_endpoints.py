@@ -8,7 +8,7 @@ import zmq
 from garrison.ipc.messages import FULL
 from garrison.ipc.sockets import EVENTS, POLLIN
 from garrison.supervisor.bus import router as routing
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import BusRouters, RouterSet
 from garrison.supervisor.bus.router import BusRouter
 
 OWN, MINE, THEIRS, LATE, UNKNOWN = b"g-own", b"g-mine", b"g-theirs", b"g-late", b"g-unknown"
@@ -49,7 +49,7 @@ class Made:
 
     def __init__(self) -> None:
         self.own, self.mine, self.theirs = Router(), Router(), Router()
-        self.plane = RouterSet(_socket(self.own))
+        self.plane: BusRouters = RouterSet(_socket(self.own))
         self.plane.add(1, _socket(self.mine))
         self.plane.add(2, _socket(self.theirs))
         self.plane.admit(MINE, 1)

@@ -17,7 +17,7 @@ import zmq
 from garrison.ipc import socket_paths, sockets
 from garrison.ipc.messages import SUPERVISOR, Sync, Token, encode
 from garrison.supervisor.bus import router as routing
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import BusRouters, RouterSet
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.inputs import Inputs
 
@@ -31,7 +31,7 @@ class Bus:
     def __init__(self, folder: Path) -> None:
         self.context = zmq.Context[zmq.Socket[bytes]]()
         routers = [sockets.router(self.context, -1) for _ in range(3)]
-        plane = RouterSet(routers[0])
+        plane: BusRouters = RouterSet(routers[0])
         for uid, one in enumerate(routers[1:], 1):
             plane.add(uid, one)
         self.router = BusRouter(plane, self._reject, 1 << 30, "boot")

@@ -9,7 +9,7 @@ import zmq
 from garrison.ipc.messages import SUPERVISOR, Ended, decode_data
 from garrison.ipc.sockets import EVENTS
 from garrison.supervisor.bus import ends
-from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.endpoints import BusRouters, RouterSet
 from garrison.supervisor.bus.ends import Ends
 from garrison.supervisor.bus.router import BusRouter
 
@@ -65,7 +65,7 @@ class Made:
 
     def __init__(self) -> None:
         self.own, self.remote = Socket(), Socket()
-        self.plane = RouterSet(cast("zmq.Socket[bytes]", self.own))
+        self.plane: BusRouters = RouterSet(cast("zmq.Socket[bytes]", self.own))
         self.plane.add_remote(cast("zmq.Socket[bytes]", self.remote))
         self.plane.admit_remote(FAR)
         self.rejected: list[str] = []

@@ -1,0 +1,191 @@
+"""What a ROUTER of ZeroMQ sends and receives on a stream: ZMTP 3.0 with the mechanism NULL (pure).
+
+Peers are DEALERs, of libzmq or plain. Sizes are bytes.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from garrison.ipc.errors import WireError
+from garrison.ipc.messages import Token
+from garrison.ipc.zmtp import (
+    COMMAND,
+    GREETING,
+    GREETING_BYTES,
+    LONG,
+    MORE,
+    READY,
+    SHORT_MOST,
+    SIGNATURE,
+)
+
+from .routes import FRAMES_MOST
+
+LARGE = 64 * 1024  # of a frame that is received into memory of its own
+JOINED_MOST = 16 * 1024  # of a batch that is copied, to be sent as one piece
+SIZE = struct.Struct(">Q")
+IDENTITY, PROPERTY_SIZE = b"identity", struct.Struct(">I")
+_READY = READY + b"\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0"
+OPENING, ACCEPTED = GREETING, bytes((COMMAND, len(_READY))) + _READY
+
+
+def parts(frames: Sequence[Any]) -> list[Any]:
+    """Return what is sent of `[destination, source, batch, *blobs]`: small ones in one piece."""
+    source, batch = frames[1], frames[2]
+    size = len(batch)
+    if len(frames) == 3:
+        if size <= SHORT_MOST:
+            return [b"\x01%c%b\x00%c%b" % (len(source), source, size, batch)]
+        if size <= JOINED_MOST:
+            return [b"\x01%c%b\x02%b%b" % (len(source), source, SIZE.pack(size), batch)]
+    found, last = list[Any](), len(frames) - 1
+    for number, frame in enumerate(frames[1:], 1):
+        size, flags = len(frame), MORE if number < last else 0
+        if size <= SHORT_MOST:
+            found.append(bytes((flags, size)))
+        else:
+            found.append(bytes((flags | LONG,)) + SIZE.pack(size))
+        found.append(frame)
+    return found
+
+
+def after(pieces: Sequence[Any], sent: int) -> list[memoryview]:
+    """Return what is left of pieces of which so many bytes were sent."""
+    rest = list[memoryview]()
+    for piece in pieces:
+        if sent < len(piece):
+            rest.append(memoryview(piece)[sent:])
+        sent = max(sent - len(piece), 0)
+    return rest
+
+
+def identity_of(ready: bytes) -> Token:
+    """Return the routing id that a peer's READY names; empty: none.
+
+    Raises:
+        WireError: It is no such command.
+    """
+    if not ready.startswith(READY):
+        raise WireError("no READY of ZeroMQ", ready)
+    at, found = len(READY), b""
+    while at < len(ready):
+        name_end = at + 1 + ready[at]
+        value = name_end + PROPERTY_SIZE.size
+        if value > len(ready):
+            raise WireError("a property that is cut off", ready)
+        end = value + PROPERTY_SIZE.unpack_from(ready, name_end)[0]
+        if end > len(ready):
+            raise WireError("a property that is cut off", ready)
+        if ready[at + 1 : name_end].lower() == IDENTITY:
+            found = ready[value:end]
+        at = end
+    return found
+
+
+class RouterDecoder:
+    """Finds the messages in what one connection receives.
+
+    Args:
+        most: Of one frame; negative: there is no bound.
+
+    Attributes:
+        identity: The routing id that the peer has named; None: it has not done so yet.
+        source: The first frame of each message that is found.
+        room: Where what is received next belongs; None: what is received goes to `feed`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.identity: Token | None = None
+        self.source: Token = b""
+        self._greeted = False
+        self._rest = b""  # the beginning of the greeting, or of a frame
+        self._frames: list[Any] = []  # of a message that is not complete
+        self._flags = 0  # of the large frame that is not complete
+        self._large = bytearray()
+        self.room: memoryview | None = None
+
+    def feed(self, data: bytes) -> list[list[Any]]:
+        """Return the messages that are complete with these bytes, each with its source.
+
+        Raises:
+            WireError: The peer speaks something else, or its frame is too large.
+        """
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        at, end, found = 0, len(data), list[list[Any]]()
+        if self.identity is None:
+            self._shake_hands(data)
+            return found
+        while end - at >= 2:
+            flags = data[at]
+            if flags & LONG:
+                start = at + 9
+                if start > end:
+                    break
+                size = SIZE.unpack_from(data, at + 1)[0]
+                if 0 <= self._most < size:
+                    raise WireError(f"a frame of more than {self._most:,} bytes")
+            else:
+                start, size = at + 2, data[at + 1]
+            stop = start + size
+            if stop > end:
+                if size <= LARGE:
+                    break
+                self._begin_large(flags, size, data[start:])
+                return found
+            at = stop
+            self._add(flags, data[start:stop], found)
+        if at < end:
+            self._rest = data[at:] if at else data
+        return found
+
+    def fill(self, count: int) -> list[list[Any]]:
+        """Return the message that is complete with so many more bytes in `room`, if it is."""
+        assert self.room is not None
+        room, found = self.room[count:], list[list[Any]]()
+        self.room = room or None
+        if not room:
+            frame, self._large = self._large, bytearray()
+            self._add(self._flags, frame, found)
+        return found
+
+    def _shake_hands(self, data: bytes) -> None:
+        """Take the greeting and READY, as far as they have arrived; keep what follows."""
+        at = 0
+        if not self._greeted and len(data) >= GREETING_BYTES:
+            if data[0] != SIGNATURE[0] or data[10] < GREETING[10]:
+                raise WireError("no greeting of ZeroMQ 3", data[:GREETING_BYTES])
+            self._greeted, at = True, GREETING_BYTES
+        if self._greeted and len(data) >= at + 2:
+            end = at + 2 + data[at + 1]
+            if data[at] != COMMAND:
+                raise WireError("a message before READY", data[at : at + 2])
+            if len(data) >= end:
+                self.identity, at = identity_of(data[at + 2 : end]), end
+        self._rest = data[at:]
+
+    def _begin_large(self, flags: int, size: int, begun: bytes) -> None:
+        """Make room for a frame of which the beginning is there."""
+        if flags & COMMAND or not self._frames:
+            raise WireError(f"an address or a command of more than {SHORT_MOST} bytes")
+        self._flags, self._large = flags, bytearray(size)
+        self._large[: len(begun)] = begun
+        self.room = memoryview(self._large)[len(begun) :]
+
+    def _add(self, flags: int, frame: Any, found: list[list[Any]]) -> None:
+        """Take a frame, and add the message that it completes to those found. Of one with too many
+        frames the rest is dropped; it is rejected for their number."""
+        if flags & COMMAND:  # such as one of a later version
+            return
+        frames = self._frames
+        if not frames:
+            if len(frame) > SHORT_MOST:
+                raise WireError(f"an address of more than {SHORT_MOST} bytes")
+            frames = self._frames = [self.source]
+        if len(frames) <= FRAMES_MOST:
+            frames.append(frame)
+        if not flags & MORE:
+            found.append(frames)
+            self._frames = []
