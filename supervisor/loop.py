@@ -15,7 +15,7 @@ from typing import assert_never
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
-from garrison.ipc.messages import State, Token
+from garrison.ipc.messages import State
 from garrison.ipc.system import trimmer
 from garrison.ipc.system.descriptors import raise_descriptor_limit
 from garrison.supervisor.bus.router import AGAIN_S
@@ -92,8 +92,7 @@ class Supervisor:
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
-        self._gathering = Gathering()
-        self._systemd = Systemd(environ)
+        self._gathering, self._systemd = Gathering(), Systemd(environ)
         self._stop_timeout, self._kill_at = host.stop_timeout, inf
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
@@ -126,7 +125,7 @@ class Supervisor:
             self._report_error,
             self._report_unsaved,
             self._add_services,
-            self._on_program_left,
+            lambda token: self._dispatcher.on_program_left(token),
             self._host_state,
             self._stop_host,
             self._begin_upgrade,
@@ -242,7 +241,9 @@ class Supervisor:
             ready = self._inputs.wait(0.0 if self._bus.is_pending else until - now)
             if not (ready or self._bus.is_pending) or not ready <= self._inputs.bus.keys():
                 return ready
-            if self._route(ready) or self._bus.trimmer.due < until:
+            if (ready or not self._bus.route_streams()) and self._route(ready):
+                return ready
+            if self._bus.trimmer.due < until:
                 return ready
             now = self._turned_at = time.monotonic()
             if self._bus.waiting:
@@ -295,9 +296,6 @@ class Supervisor:
         self._log.record("state.unsaved", error=problem)
 
     # --- inputs -----------------------------------------------------------------------------
-
-    def _on_program_left(self, token: Token) -> None:
-        self._dispatcher.on_program_left(token)
 
     def _read_engine(self, ready: set[int]) -> None:
         due = self._engine.busy or time.monotonic() >= self._engine.due

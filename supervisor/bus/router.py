@@ -141,6 +141,14 @@ class BusRouter:
         """Return True if something can be routed without a wait."""
         return bool(self.unread or self._streams.ready or self._streams.writable)
 
+    def route_streams(self) -> bool:
+        """Route what has arrived at plain sockets, for a bounded time, if there is nothing else to
+        do; return False if there is."""
+        if self.unread or self._queues or self._unknown or self._ends:
+            return False
+        self._route_streams(time.monotonic() + TURN_S)
+        return not (self._new or self.pairs.has_new or self._queues or self._unknown)
+
     # --- messages ---------------------------------------------------------------------------
 
     def route_pending(self, ready: Sequence[Socket] | None = None) -> set[Token]:
@@ -300,13 +308,13 @@ class BusRouter:
             self._send_now(frames)
 
     def _send_now(self, frames: Frames) -> None:
-        match self._pass_on(frames):
-            case Sent.DONE:
-                self.carried += 1
-            case Sent.FULL:
-                self._enqueue(frames)
-            case Sent.GONE:
-                self._return(frames, GONE)
+        outcome = self._pass_on(frames)
+        if outcome is Sent.DONE:
+            self.carried += 1
+        elif outcome is Sent.FULL:
+            self._enqueue(frames)
+        else:
+            self._return(frames, GONE)
 
     def _pass_on(self, frames: Sequence[Any]) -> Sent:
         """Send without blocking, through the ROUTER of the address."""

@@ -20,7 +20,7 @@ from garrison.ipc.zmtp import (
     SIGNATURE,
 )
 
-from .routes import FRAMES_MOST
+from .routes import FRAMES_MOST, PLAIN
 
 LARGE = 64 * 1024  # of a frame that is received into memory of its own
 JOINED_MOST = 16 * 1024  # of a batch that is copied, to be sent as one piece
@@ -30,15 +30,21 @@ _READY = READY + b"\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0"
 OPENING, ACCEPTED = GREETING, bytes((COMMAND, len(_READY))) + _READY
 
 
-def parts(frames: Sequence[Any]) -> list[Any]:
-    """Return what is sent of `[destination, source, batch, *blobs]`: small ones in one piece."""
-    source, batch = frames[1], frames[2]
+def joined(frames: Sequence[Any]) -> bytes | None:
+    """Return what is sent of `[destination, source, batch]` as one piece; None: see `parts`."""
+    if len(frames) != PLAIN:
+        return None
+    _, source, batch = frames
     size = len(batch)
-    if len(frames) == 3:
-        if size <= SHORT_MOST:
-            return [b"\x01%c%b\x00%c%b" % (len(source), source, size, batch)]
-        if size <= JOINED_MOST:
-            return [b"\x01%c%b\x02%b%b" % (len(source), source, SIZE.pack(size), batch)]
+    if size <= SHORT_MOST:
+        return b"\x01%c%b\x00%c%b" % (len(source), source, size, batch)
+    if size <= JOINED_MOST:
+        return b"\x01%c%b\x02%b%b" % (len(source), source, SIZE.pack(size), batch)
+    return None
+
+
+def parts(frames: Sequence[Any]) -> list[Any]:
+    """Return what is sent of `[destination, source, batch, *blobs]`, without copying it."""
     found, last = list[Any](), len(frames) - 1
     for number, frame in enumerate(frames[1:], 1):
         size, flags = len(frame), MORE if number < last else 0
@@ -119,6 +125,10 @@ class RouterDecoder:
             self._shake_hands(data)
             return found
         while end - at >= 2:
+            if plain := self._plain(data, at, end):
+                message, at = plain
+                found.append(message)
+                continue
             flags = data[at]
             if flags & LONG:
                 start = at + 9
@@ -140,6 +150,29 @@ class RouterDecoder:
         if at < end:
             self._rest = data[at:] if at else data
         return found
+
+    def _plain(self, data: bytes, at: int, end: int) -> tuple[list[Any], int] | None:
+        """Return the message that begins here, and where it ends, if all of it is there and it has
+        an address and a batch alone, as nearly all have."""
+        if data[at] != MORE or self._frames:
+            return None
+        address = at + 2
+        header = address + data[at + 1]
+        start = header + 2
+        if start > end:
+            return None
+        size = data[header + 1]
+        if data[header] == LONG:
+            start = header + 9
+            if start > end:
+                return None
+            size = SIZE.unpack_from(data, header + 1)[0]
+        elif data[header]:
+            return None
+        stop = start + size
+        if stop > end or 0 <= self._most < size:
+            return None
+        return [self.source, data[address:header], data[start:stop]], stop
 
     def fill(self, count: int) -> list[list[Any]]:
         """Return the message that is complete with so many more bytes in `room`, if it is."""

@@ -19,7 +19,7 @@ from typing import Any
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import Token
 
-from .router_wire import ACCEPTED, OPENING, RouterDecoder, after, parts
+from .router_wire import ACCEPTED, OPENING, RouterDecoder, after, joined, parts
 
 READ = 32 * 1024  # at once: so much each connection may send a turn
 SEND_BUFFER = 1 << 20  # of a connection, in the kernel
@@ -28,6 +28,7 @@ HANDSHAKE_S = 0.5  # for a peer to name itself
 LINGER_S = 0.5  # that what was sent in part is gone on with, at the end
 IN, OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
 CREDENTIALS = struct.Struct("=3i")  # pid, uid, gid
+CLAIMS_MOST = 4  # connections that wait for one address
 UNNAMED = b"\0"  # begins the address of a peer that has named none
 
 
@@ -37,6 +38,9 @@ class Sent(enum.Enum):
     DONE = enum.auto()  # it is sent, or the rest of it follows by itself
     FULL = enum.auto()  # the peer takes nothing now
     GONE = enum.auto()  # there is no such peer
+
+
+DONE, FULL, GONE = Sent.DONE, Sent.FULL, Sent.GONE
 
 
 class Streams:
@@ -76,11 +80,19 @@ class Streams:
         self._epoll.register(fd, IN)
 
     def add(self, connection: "Connection", *, named: bool = False) -> None:
-        """Wait for a connection. One that does not name itself in time is closed."""
+        """Wait for a connection.
+
+        Args:
+            connection: To wait for.
+            named: It has named itself; one that does not do so in time is closed.
+        """
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, IN)
         if not named:
             self._late[connection] = time.monotonic() + HANDSHAKE_S
+        elif not connection.is_ready:
+            connection.is_ready = True  # with what has come with its name
+            self.ready.append(connection)
 
     def set_named(self, connection: "Connection") -> None:
         """Note that a connection has named itself."""
@@ -155,7 +167,7 @@ class StreamRouter:
     def send(self, frames: Sequence[Any]) -> Sent:
         """Send `[destination, source, batch, *blobs]`."""
         peer = self._peers.get(frames[0])
-        return Sent.GONE if peer is None else peer.send(frames)
+        return GONE if peer is None else peer.send(frames)
 
     def has(self, token: Token) -> bool:
         """Return whether an address is connected. While it is, something of it may be unread."""
@@ -163,15 +175,19 @@ class StreamRouter:
 
     def on_named(self, connection: "Connection", token: Token) -> None:
         """Give a connection the address that it has named; if another one has that, once that has
-        been read to its end. A message arrives only from then on."""
+        been read to its end. Until then nothing of it is read."""
         self.streams.set_named(connection)
+        connection.welcome()
         token = token or UNNAMED + os.urandom(4)
-        if token in self._peers:
-            self._claims.setdefault(token, deque()).append(connection)
-            self.streams.remove(connection)
+        if token not in self._peers:
+            self._peers[token] = connection
+            connection.accept(token)
             return
-        self._peers[token] = connection
-        connection.accept(token)
+        self.streams.remove(connection)
+        claims = self._claims.setdefault(token, deque())
+        claims.append(connection)
+        if len(claims) > CLAIMS_MOST:
+            claims.popleft().close()
 
     def on_end(self, connection: "Connection") -> None:
         """Forget a connection; the next one that has named its address has it from now on."""
@@ -185,8 +201,8 @@ class StreamRouter:
                 if not waiting:
                     del self._claims[token]
                 self._peers[token] = following
+                following.accept(token, is_later=True)
                 self.streams.add(following, named=True)
-                following.accept(token)
         self.on_close()
 
     def close(self) -> None:
@@ -215,6 +231,7 @@ class Connection:
     __slots__ = (
         "_decoder",
         "_full",
+        "_is_fed",
         "_recv",
         "_rest",
         "_send",
@@ -235,46 +252,67 @@ class Connection:
         self.source: Token = b""
         self.is_ready = self.is_closed = False
         self._rest: list[memoryview] = []  # of the message that was sent in part
+        self._is_fed = True  # False: the decoder has what came with the name
         self._full = False  # nothing is sent until it takes more
 
-    def accept(self, token: Token) -> None:
-        """Let the peer send messages, which come from this address."""
+    def welcome(self) -> None:
+        """Let the peer send messages."""
+        self._write_piece(ACCEPTED)
+
+    def accept(self, token: Token, *, is_later: bool = False) -> None:
+        """Have messages come from this address: at once, or from the next `read` on."""
         self.source = self._decoder.source = token
-        self._write([ACCEPTED])
+        self._is_fed = not is_later
 
     # --- sending ----------------------------------------------------------------------------
 
     def send(self, frames: Sequence[Any]) -> Sent:
         """Send a message, as far as the socket takes it; the rest follows."""
-        return Sent.FULL if self._full else self._write(parts(frames))
+        if self._full:
+            return FULL
+        data = joined(frames)
+        return self._write(parts(frames)) if data is None else self._write_piece(data)
+
+    def _write_piece(self, data: bytes) -> Sent:
+        try:
+            sent = self._send(data)
+        except OSError as error:
+            return self._on_unsent(error)
+        if sent < len(data):
+            self._keep([data], sent)
+        return DONE
 
     def _write(self, pieces: list[Any]) -> Sent:
         try:
-            if len(pieces) == 1:
-                sent = self._send(pieces[0])
-                if sent == len(pieces[0]):
-                    return Sent.DONE
-            else:
-                sent = self._socket.sendmsg(pieces)
-        except BlockingIOError:
-            self._set_full(True)
-            return Sent.FULL
-        except OSError:  # what it has sent, and its end, are still to be read
-            return Sent.GONE
+            sent = self._socket.sendmsg(pieces)
+        except OSError as error:
+            return self._on_unsent(error)
+        self._keep(pieces, sent)
+        return DONE
+
+    def _on_unsent(self, error: OSError) -> Sent:
+        """Return what has become of a message of which nothing was sent."""
+        if isinstance(error, ConnectionError):
+            return GONE  # what the peer has sent, and its end, are still to be read
+        self._set_full(True)  # or the kernel is short of memory
+        return FULL
+
+    def _keep(self, pieces: Sequence[Any], sent: int) -> None:
         self._rest = after(pieces, sent)
         if self._rest:
             self._set_full(True)
-        return Sent.DONE
 
     def go_on(self) -> bool:
         """Go on with what was sent in part; return True if the next message can be sent."""
+        if self.is_closed:
+            return False
         try:
             while self._rest:
                 self._rest = after(self._rest, self._socket.sendmsg(self._rest[:PARTS_MOST]))
-        except BlockingIOError:
-            return False
-        except OSError:
+        except ConnectionError:
             self._rest = []
+        except OSError:  # it takes nothing, or the kernel is short of memory
+            return False
         self._set_full(False)
         return True
 
@@ -292,6 +330,9 @@ class Connection:
         if self.is_closed:
             return []
         try:
+            if not self._is_fed:
+                self._is_fed = True
+                return decoder.feed(b"")
             if decoder.room is not None:
                 count = self._socket.recv_into(decoder.room)
                 if count:
