@@ -487,8 +487,8 @@ def _begin_early(connection: socket.socket) -> Launcher | None:
         return None
     launcher = _launcher(connection, settings, loaded)
     if launcher.has_supervisor:
-        launcher.fork_readers()
         main.warm_plugins()
+        launcher.fork_readers()
         loaded.freeze()
         launcher.fork_workers()
         return launcher
