@@ -354,14 +354,6 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}
 
 
-class CgroupLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The limits of a worker's cgroup; 0 is none."""
-
-    memory: int = 0  # bytes
-    tasks: int = 0  # threads, of all its processes
-    cpu_weight: int = 0
-
-
 class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One plugin: where its code is and what its `init` is given."""
 

@@ -6,7 +6,8 @@ Times are monotonic seconds, sizes are bytes.
 import msgspec
 from msgspec.structs import replace
 
-from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
+from garrison.supervisor.config.spec import ProcessLimits
 
 from .policy import Event
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 
 LEAF = "garrison-supervisor"  # the cgroup of supervisor and launchers
 EVACUATE_S = 0.2  # for workers just forked to enter their cgroups

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 
 VERSION = 1  # of this protocol
 FRAME_BYTES = 256 * 1024

@@ -10,7 +10,7 @@ import pytest
 from tests.support.host import ROOT
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 from garrison.supervisor.processes import cgroups
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
@@ -159,7 +159,7 @@ STAND_IN = "hugetlb"
 INSIDE = """
 import os, sys
 from garrison.supervisor.processes import cgroups
-from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 setting = {"hugetlb": lambda limits: {"hugetlb.2MB.max": str(limits.memory)}}
 print(*cgroups.offered(cgroups.own(), {os.getpid()}, ("hugetlb",)))
 groups = cgroups.Cgroups(cgroups.own(), setting)

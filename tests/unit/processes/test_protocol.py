@@ -2,7 +2,7 @@
 
 import pytest
 
-from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 from garrison.supervisor.processes.protocol import (
     VERSION,
     CheckFresh,
