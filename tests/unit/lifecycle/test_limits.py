@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from garrison.supervisor.config.cgroup_limits import CgroupLimits
 from garrison.supervisor.config.spec import (
-    CgroupLimits,
     ProcessLimits,
     ServiceSpec,
     service_spec,
