@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 from math import inf
-from pathlib import Path
 from typing import assert_never
 
 import msgspec
@@ -31,7 +30,6 @@ from .fork import ForkedWorker, open_descriptors
 from .launcher_socket import LauncherSocket
 from .loaded import LoadedModules
 from .protocol import (
-    TREE_WAIT,
     CheckFresh,
     Command,
     EarlySettings,
@@ -50,6 +48,7 @@ from .protocol import (
 )
 from .spares import SPARE, TEMPLATE, Entry, Spares
 from .supervisor_link import SupervisorLink
+from .tree_ends import TreeEnds
 
 ENDED = select.POLLHUP | select.POLLERR | select.POLLRDHUP  # the other end has closed
 TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
@@ -74,18 +73,15 @@ class Launcher:
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._recent_ends: dict[bytes, EndedReport] = {}
-        self._ending: dict[bytes, float] = {}  # key → deadline for its process tree to end
-        self._ending_cgroups: dict[bytes, Path | None] = {}
-        self._orphans_until = 0.0  # end other descendants until then
-        self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
+        self._trees = TreeEnds(worker_cgroups, self._pids, self._gone)
         self._entry = _entry()
         self._spares = Spares(
             worker_cgroups,
             self._pids,
             started=self._started,
             failed=self._not_forked,
-            orphaned=self._end_orphans_soon,
-            settled=self._end_what_is_left,
+            orphaned=self._trees.end_orphans_soon,
+            settled=self._trees.work,
             entry=self._entry,
         )
         self._early: list[Signal] = []  # for workers that are not forked yet
@@ -121,7 +117,7 @@ class Launcher:
         self._socket.unlink()
 
     def _finished(self) -> bool:
-        empty = not self._workers and not self._ending and not self._spares.busy
+        empty = not self._workers and not self._trees.ending and not self._spares.busy
         return empty and (self._retired or self._termed)
 
     def _turn(self) -> None:
@@ -153,7 +149,7 @@ class Launcher:
         return poll
 
     def _wait(self) -> float:
-        if self._ending or self._orphans_until:
+        if self._trees.busy:
             return 0.002
         due = min(self._kill_at, self._spares.due, self._socket.due)
         return min(max(due - time.monotonic(), 0), 60)
@@ -179,8 +175,8 @@ class Launcher:
             self._report(ForkedReport(key, process.pid, self._names.get(key, "")), fd)
         for key, ended in self._recent_ends.items():
             self._report(ended)
-            if key not in self._ending:
-                self._report(GoneReport(key))
+            if key not in self._trees.ending:
+                self._gone(key)
         retired = self._retired or self._termed
         modules = self._loaded.preloaded
         end = InventoryEnd(
@@ -328,57 +324,24 @@ class Launcher:
             if key in {SPARE, TEMPLATE}:
                 self._spares.ended(key)
             elif key is None:
-                self._stuck.discard(pid)
-                self._end_orphans_soon()  # there may be more of its tree
+                self._trees.reaped(pid)  # there may be more of its tree
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
                 process_tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
                 self._reap_worker(key, pid)
         if self._spares.fileno() < 0:  # else a worker that is not known yet passes for an orphan
-            self._end_what_is_left()
+            self._trees.work()
 
-    def _end_what_is_left(self) -> None:
-        if self._ending:
-            self._end_trees()
-        elif self._orphans_until:
-            self._end_orphans()
-
-    def _end_trees(self) -> None:
-        """Kill what ended workers left behind, until nothing is left or the deadline passes."""
-        full = {key for key, cgroup in self._ending_cgroups.items() if cgroups.kill(cgroup)}
-        found = process_tree.kill_orphans(self._pids)
-        self._stuck.intersection_update(found)
-        left = [pid for pid in found if pid not in self._stuck]
-        now = time.monotonic()
-        for key, deadline in list(self._ending.items()):
-            if now < deadline and (left or key in full):
-                continue
-            del self._ending[key]
-            cgroup = self._ending_cgroups.pop(key)
-            inside = cgroups.inside(cgroup) if key in full else []
-            self._cgroups.discard(cgroup)
-            self._stuck.update(left)  # reported once; later ends do not wait for these
-            self._report(GoneReport(key, tuple({*left, *inside})))
-
-    def _end_orphans_soon(self) -> None:
-        self._orphans_until = time.monotonic() + TREE_WAIT
-
-    def _end_orphans(self) -> None:
-        """Kill descendants that lost their parent while no worker was ending."""
-        left = set(process_tree.kill_orphans(self._pids)) - self._stuck
-        if time.monotonic() >= self._orphans_until:
-            self._stuck |= left
-        if left <= self._stuck:
-            self._orphans_until = 0.0
+    def _gone(self, key: bytes, left: tuple[int, ...] = ()) -> None:
+        self._report(GoneReport(key, left))
 
     def _reap_worker(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)
         del self._pids[pid]
         self._names.pop(key, None)
         status, usage = process.reap()
-        self._ending[key] = time.monotonic() + TREE_WAIT
-        self._ending_cgroups[key] = process.cgroup
+        self._trees.begin(key, process.cgroup)
         ended = EndedReport(
             key,
             status,

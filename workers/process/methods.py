@@ -392,11 +392,18 @@ def _find_unsupported(annotation: Any) -> Any:
 # Methods have the same types again and again, and to describe one takes a tenth of a millisecond.
 _known_unsupported = functools.lru_cache(maxsize=METHODS_KEPT)(_find_unsupported)
 _OF_OTHERS = frozenset({list, dict, Union, UnionType})
+_PLAIN = frozenset(  # types that have no types inside
+    {
+        *(msgspec.inspect.AnyType, msgspec.inspect.NoneType, msgspec.inspect.BoolType),
+        *(msgspec.inspect.IntType, msgspec.inspect.FloatType, msgspec.inspect.StrType),
+        *(msgspec.inspect.BytesType, msgspec.inspect.LiteralType, msgspec.inspect.EnumType),
+    }
+)
 
 
 def _custom(info: Any, seen: set[int]) -> Any:
     """Return the first type inside that msgspec does not support, or None."""
-    if id(info) in seen:
+    if type(info) in _PLAIN or id(info) in seen:
         return None
     seen.add(id(info))
     if isinstance(info, msgspec.inspect.CustomType):
