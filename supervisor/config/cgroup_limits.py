@@ -1,4 +1,4 @@
-"""What a worker's cgroup enforces: apart from the keys of the config, which no launcher imports."""
+"""What a worker's cgroup enforces. Pure, and imported by launchers: it has no keys of the config."""
 
 import msgspec
 

@@ -186,6 +186,7 @@ PURE = [
     "supervisor/bus/direct.py",
     "supervisor/bus/ends.py",
     "supervisor/bus/routes.py",
+    "supervisor/config/cgroup_limits.py",
     "supervisor/config/keys.py",
     "supervisor/config/host_spec.py",
     "supervisor/config/engine_spec.py",
