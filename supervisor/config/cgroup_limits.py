@@ -1,4 +1,4 @@
-"""What a worker's cgroup enforces. Pure, and imported by launchers: it has no keys of the config."""
+"""What a worker's cgroup enforces. Pure; launchers import it, and no keys of the config."""
 
 import msgspec
 
