@@ -131,7 +131,7 @@ class Launcher:
                 self._spares.forked()
             else:
                 self._read()
-        self._socket.restore_if_lost()
+        self._socket.restore_if_lost(self._link.live_peer)
         self._reap()
         if time.monotonic() >= self._spares.due:
             self._fork_ahead()

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from garrison.ipc.system.file_id import NO_FILE, file_at
@@ -32,6 +33,7 @@ class LauncherSocket:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock = self._path.with_name("supervisor.lock")
+        self._locked = self._lock.exists()  # a node has none
         self._refused = 0
         self._identity = NO_FILE
         self._listener = self._bind()
@@ -62,16 +64,24 @@ class LauncherSocket:
         self._identity = identity
         return listener
 
-    def restore_if_lost(self) -> None:
+    def restore_if_lost(self, supervisor: Callable[[], int]) -> None:
         """Bind anew if the socket is no longer at its path, unless another process listens there.
 
         That is looked at every `LOOK_S`. Without its folder it is tried again at the next look.
+        While its supervisor lives, that one's lock is there first: where another host takes the
+        path of a home that was moved, it would take this launcher for its own.
+
+        Args:
+            supervisor: Returns the pid of the supervisor; 0 if it is gone.
         """
         now = time.monotonic()
         if now < self.due:
             return
         self.due = now + LOOK_S
+        self._locked = self._locked or self._lock.exists()
         if file_at(self._path) == self._identity or is_listening(self._path):
+            return
+        if self._locked and (pid := supervisor()) and not self._has_lock(pid):
             return
         try:
             listener = self._bind()
@@ -80,6 +90,11 @@ class LauncherSocket:
         self._listener.close()
         self._listener = listener
         _say(f"{self._path} was removed; it is restored")
+
+    def _has_lock(self, pid: int) -> bool:
+        """Return whether a process has the lock; if that cannot be known, whether there is one."""
+        holds = has_open(pid, self._lock)
+        return self._lock.exists() if holds is None else holds
 
     def unlink(self) -> None:
         """Remove the socket from its path, unless it is another process's."""

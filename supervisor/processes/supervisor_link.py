@@ -36,6 +36,10 @@ class SupervisorLink:
         poll.register(self._connection, select.POLLRDHUP)
         return not poll.poll(0)
 
+    def live_peer(self) -> int:
+        """Return the supervisor's pid; 0 if it is gone."""
+        return self.peer_pid() if self.has_peer() else 0
+
     def fileno(self) -> int:
         """Return the descriptor of the connection."""
         assert self._connection is not None

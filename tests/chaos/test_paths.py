@@ -18,6 +18,8 @@ from tests.support.waiting import until
 from garrison.ipc.system.process_tree import start_ticks
 from garrison.supervisor.state.holders import find_holder
 
+LOOKS_S = 1.2  # two looks of a launcher at its path
+
 
 def remove_sockets(one: Host) -> None:
     """Remove what a cleaner of temporary files removes."""
@@ -204,13 +206,18 @@ def test_another_host_of_a_config_is_allowed_when_asked_for(host: Hosting) -> No
         one.run(*other, "down", home=False)
 
 
-def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting, early: bool) -> None:
     """Where the home was moved and another supervisor runs at its path, the first one ends its own
-    services and removes nothing of the other's."""
+    services and removes nothing of the other's. The other does not take its launcher over."""
     patient = CONFIG.replace("watchdog = 2.0", "watchdog = 20.0")  # it is about no watchdog
     one, two = host(patient, PLUGINS), host(patient, PLUGINS, up=False)
     os.kill(one.pid, signal.SIGSTOP)
     one.home.rename(one.folder / "moved")
+    if early:  # the launcher looks at its path before the other host has its lock there
+        (one.home / "run").mkdir(mode=0o700, parents=True)
+        with pytest.raises(pytest.fail.Exception):
+            until(lambda: sockets_of(one), LOOKS_S)
     two.home = one.home
     two.up()
     before = lives(two)
