@@ -25,10 +25,9 @@ from garrison.workers import config_class
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
-from . import code_files, logs, redaction, terminal
+from . import code_files, logs, methods, redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
-from .methods import describe
 from .preparation import drop_privileges
 from .tracebacks import formatted
 from .worker_run import WorkerRun
@@ -49,7 +48,8 @@ def warm_up() -> None:
     """Do once, in the launcher, what every worker would otherwise repeat."""
     installed_plugins()
     installed.loaded_version()
-    describe(_Sample)
+    methods.describe(_Sample)
+    methods.prepare()
     codecs.lookup("ascii")  # imports its module
 
 
@@ -84,7 +84,7 @@ def warm_plugins() -> None:
         for cls in plugin.services:
             config_class.prepare(getattr(cls, "Config", None))
             with contextlib.suppress(Exception):  # a worker reports what is wrong with it
-                describe(cls)
+                methods.describe(cls)
 
 
 class _Sample(Service):

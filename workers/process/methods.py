@@ -169,7 +169,7 @@ class Method:
         return result
 
     def _fast_decoder(self) -> Callable[[Any], Any] | None:
-        fields: list[Any] = []
+        shape: list[tuple[Any, bool]] = []
         for parameter in self._parameters:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 if parameter.default is parameter.empty:
@@ -177,12 +177,12 @@ class Method:
                 continue
             if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
                 return None
-            annotation = _annotation(parameter.annotation)
-            name = f"a{len(fields)}"
             optional = parameter.default is not parameter.empty
-            fields.append((name, annotation, UNSET) if optional else (name, annotation))
-        made = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
-        return values.decoder(made)
+            shape.append((_annotation(parameter.annotation), optional))
+        try:
+            return _known_decoder(tuple(shape))
+        except TypeError:  # an annotation cannot be hashed
+            return _decoder(tuple(shape))
 
     def _result(self) -> Any:
         annotation = self._signature.return_annotation
@@ -389,6 +389,28 @@ def _find_unsupported(annotation: Any) -> Any:
     return None
 
 
+def _decoder(shape: tuple[tuple[Any, bool], ...]) -> Callable[[Any], Any]:
+    """Return a decoder of positional arguments.
+
+    Args:
+        shape: The annotation of each, and whether it may be left out.
+    """
+    fields: list[Any] = []
+    for annotation, optional in shape:
+        name = f"a{len(fields)}"
+        fields.append((name, annotation, UNSET) if optional else (name, annotation))
+    made = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+    return values.decoder(made)
+
+
+def prepare() -> None:
+    """Make the decoders of usual arguments, in the process that workers are forked from."""
+    _known_decoder(())
+    for annotation in (Any, bytes, dict[str, Any], int, str):
+        _known_decoder(((annotation, False),))
+
+
+_known_decoder = functools.lru_cache(maxsize=METHODS_KEPT)(_decoder)
 # Methods have the same types again and again, and to describe one takes a tenth of a millisecond.
 _known_unsupported = functools.lru_cache(maxsize=METHODS_KEPT)(_find_unsupported)
 _OF_OTHERS = frozenset({list, dict, Union, UnionType})
