@@ -7,6 +7,9 @@ outlives its supervisor by `orphan_grace` seconds; a new supervisor that connect
 receives an inventory of the workers.
 """
 
+from . import hot_names  # noqa: F401 (before other names are made)
+
+# isort: split
 import contextlib
 import gc
 import os
