@@ -11,7 +11,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,15 +35,24 @@ def libc() -> "ctypes.CDLL":
     return ctypes.CDLL(None, use_errno=True)
 
 
+@functools.cache
+def _fork() -> "Callable[[], int]":
+    """Return the C library's `fork`, called without release of the interpreter's lock."""
+    import ctypes
+
+    found: Callable[[], int] = ctypes.PyDLL(None, use_errno=True).fork
+    return found
+
+
 def bare_fork() -> int:
     """Fork without Python's hooks, for a child that only forks again and exits; like `os.fork`.
 
     The hooks run once then, in the child's child. This process has one thread.
     """
-    import ctypes
-
-    pid: int = ctypes.PyDLL(None, use_errno=True).fork()  # it holds on to the interpreter's lock
+    pid = _fork()()
     if pid < 0:
+        import ctypes
+
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return pid
