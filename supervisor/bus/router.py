@@ -98,6 +98,7 @@ class BusRouter:
         self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
         self._empty_at = 0.0  # when the bus was last seen empty
         self._queues: dict[Token, SendQueue] = {}
+        self._held: set[Token] = set()  # senders that are not read until their queue is sent
         self._again_at = 0.0  # when to try again to send what is queued
         self.unread: deque[Socket] = deque()
         self.waiting_bytes = 0
@@ -370,10 +371,12 @@ class BusRouter:
             self.carried += 1
             sent = True
         del self._queues[token]
+        self._end_hold(token)
         return True
 
     def _drop_queue(self, token: Token) -> None:
         queue = self._queues.pop(token, None)
+        self._end_hold(token)
         if queue is not None:
             self.waiting_bytes -= queue.bytes
             self.trimmer.note_large(time.monotonic())  # the C library may keep 64 MiB of it
@@ -383,6 +386,23 @@ class BusRouter:
         destination, source, batch = frames[:3]
         if source not in {GONE, FULL, SUPERVISOR}:
             self._send([source, why, destination, calls_alone(batch)])
+            if why == FULL and source in self._queues:
+                self._hold(source)
+
+    def _hold(self, token: Token) -> None:
+        """Read no more from a member until it has read what came back to it, else that would fill
+        its queue, and calls of others to it would be returned."""
+        router = self._router_of.get(token, self._own)
+        if isinstance(router, StreamRouter):
+            router.hold(token, True)
+            self._held.add(token)
+
+    def _end_hold(self, token: Token) -> None:
+        if token in self._held:
+            self._held.discard(token)
+            router = self._router_of.get(token, self._own)
+            if isinstance(router, StreamRouter):
+                router.hold(token, False)
 
     # --- ends -------------------------------------------------------------------------------
 

@@ -21,12 +21,12 @@ from garrison.ipc.messages import Token
 
 from .router_wire import ACCEPTED, OPENING, RouterDecoder, after, joined, parts
 
-READ = 32 * 1024  # at once: so much each connection may send a turn
+READ = 8 * 1024  # at once: so much of small messages each connection may send before the others
 SEND_BUFFER = 1 << 20  # of a connection, in the kernel
 PARTS_MOST = 512  # sent at once; the kernel takes 1024
 HANDSHAKE_S = 0.5  # for a peer to name itself
 LINGER_S = 0.5  # that what was sent in part is gone on with, at the end
-IN, OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
 CREDENTIALS = struct.Struct("=3i")  # pid, uid, gid
 CLAIMS_MOST = 4  # connections that wait for one address
 UNNAMED = b"\0"  # begins the address of a peer that has named none
@@ -105,10 +105,10 @@ class Streams:
             del self._connections[connection.fd]
             self._epoll.unregister(connection.fd)
 
-    def want_write(self, connection: "Connection", wanted: bool) -> None:
-        """Wait until a connection takes more, or no longer."""
+    def change(self, connection: "Connection", events: int) -> None:
+        """Wait for other events of a connection."""
         if self._connections.get(connection.fd) is connection:
-            self._epoll.modify(connection.fd, OUT if wanted else IN)
+            self._epoll.modify(connection.fd, events)
 
     def end_late(self) -> float:
         """Close the connections that have not named themselves in time; return when the next one
@@ -173,6 +173,11 @@ class StreamRouter:
         """Return whether an address is connected. While it is, something of it may be unread."""
         return token in self._peers
 
+    def hold(self, token: Token, held: bool) -> None:
+        """Read no more from an address, or again. The rest waits in the kernel, and its peer."""
+        if peer := self._peers.get(token):
+            peer.hold(held)
+
     def on_named(self, connection: "Connection", token: Token) -> None:
         """Give a connection the address that it has named; if another one has that, once that has
         been read to its end. Until then nothing of it is read."""
@@ -231,6 +236,7 @@ class Connection:
     __slots__ = (
         "_decoder",
         "_full",
+        "_held",
         "_is_fed",
         "_recv",
         "_rest",
@@ -253,6 +259,7 @@ class Connection:
         self.is_ready = self.is_closed = False
         self._rest: list[memoryview] = []  # of the message that was sent in part
         self._is_fed = True  # False: the decoder has what came with the name
+        self._held = False  # it is not read
         self._full = False  # nothing is sent until it takes more
 
     def welcome(self) -> None:
@@ -319,7 +326,17 @@ class Connection:
     def _set_full(self, full: bool) -> None:
         if full != self._full:
             self._full = full
-            self.router.streams.want_write(self, full)
+            self._wait_for()
+
+    def hold(self, held: bool) -> None:
+        """Read no more, except after the end of the peer; or read again."""
+        if held != self._held:
+            self._held = held
+            self._wait_for()
+
+    def _wait_for(self) -> None:
+        events = (0 if self._held else IN) | (OUT if self._full else 0)
+        self.router.streams.change(self, events)
 
     # --- receiving --------------------------------------------------------------------------
 

@@ -353,3 +353,36 @@ def test_a_full_peer_sends_messages_back(bus: Bus, monkeypatch: pytest.MonkeyPat
         a.send(slow.token, b"batch", bytes(50_000))
     assert a.received()[:2] == [FULL, slow.token]
     assert bus.router.waiting_bytes <= 200_000
+
+
+def test_a_sender_that_reads_nothing_back_is_held(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what returns to it would fill its queue up to the bound, and the calls of others to it
+    would be returned. It goes on when it reads; an end is noticed meanwhile."""
+    monkeypatch.setattr(routing, "WAITING_BYTES", 200_000)
+    a, b, slow = bus.join(), bus.join(), bus.join()
+    data, sent, blocked = zmtp.encode([slow.token, b"batch"]), 0, 0
+    while blocked < 100:
+        try:
+            assert a.socket.send(data) == len(data)
+            sent, blocked = sent + 1, 0
+        except BlockingIOError:
+            bus.look()
+            blocked += 1
+        assert sent < 100_000, "it is read without end"
+    assert bus.router._queues[a.token].bytes < 200_000
+    b.send(a.token, b"of another one")
+    sources = list[bytes]()
+    while not sources or sources[-1] != b.token:
+        sources.append(a.received()[0])
+    assert set(sources[:-1]) == {FULL}
+    a.send(b.token, b"goes on")
+    assert b.received() == [a.token, b"goes on"]
+    for _ in range(sent):
+        try:
+            a.socket.send(data)
+        except BlockingIOError:
+            bus.look()
+    a.socket.close()
+    bus.until_gone(a)
