@@ -34,6 +34,7 @@ from benchmarks.host import Host, running
 from tests.support.model_server import ModelServer
 
 from garrison.ipc import RemoteError, messages
+from garrison.supervisor.processes.early_launcher import LAUNCHER
 
 START_S, RUNNING_MIB, CALLED_MIB = 0.060, 8.0, 16.0  # targets
 OWN_RUNNING_MIB = {"command": 6.0}  # of single services
@@ -144,23 +145,20 @@ async def measure(there: Host, home: Path, rounds: int) -> dict[str, dict[str, f
     return found
 
 
-def launcher(home: Path) -> str:
-    """Return what the launcher has, as a sentence."""
-    worker = next(one for one in Path("/proc").glob("[0-9]*") if _is_launcher(one, home))
+def launcher(supervisor: int) -> str:
+    """Return what the launcher of a supervisor has, as a sentence."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    worker = next(path for pid in children if _is_launcher(path := Path("/proc", pid)))
     threads = len(list((worker / "task").iterdir()))
     sockets = [fd for fd in (worker / "fd").iterdir() if str(fd.readlink()).startswith("socket:")]
     whose = "its path, the supervisor, the template, a spare"
     return f"launcher: {threads} thread, {len(sockets)} sockets ({whose})"
 
 
-def _is_launcher(process: Path, home: Path) -> bool:
-    try:
-        words = (process / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    name = (process / "comm").read_text().strip()
-    forked = name.startswith("g:") or name in {"template", "spare"}
-    return str(home / "run" / "launcher-1.sock").encode() in words and not forked
+def _is_launcher(process: Path) -> bool:
+    with contextlib.suppress(OSError):  # it has ended
+        return LAUNCHER.encode() in (process / "cmdline").read_bytes().split(b"\0")
+    return False
 
 
 async def main() -> int:
@@ -183,7 +181,7 @@ async def main() -> int:
             path.write_text(config(names, server.url, path.with_name("bench.db")))
             async with running(path, names) as there:
                 found = await measure(there, path.with_name("home"), options.rounds)
-                said = launcher(path.with_name("home"))
+                said = launcher(there.client.session._supervisor.pid)
     print(json.dumps(found, indent=2) if options.json else table(found))
     if not options.json:
         print(said)
