@@ -61,8 +61,9 @@ class Link(RouterLink):
         """Read what has arrived."""
         self._read(RECEIVE_MOST)
 
-    def close(self) -> None:
-        """Send what is queued, as far as the socket accepts it, and close the socket."""
+    def close(self, until: float) -> None:
+        """Send what is queued, as far as the socket accepts it, and close the socket. It goes on
+        sending for `LINGER_S`, whatever `until` is."""
         if self._closed:
             return
         self._loop.remove_reader(self._fd)

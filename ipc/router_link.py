@@ -68,12 +68,18 @@ class RouterLink(Batching):
                 self._outgoing[peer] = others
         return unsent
 
+    def drop_unsent(self) -> None:
+        """Forget what was not sent: it was meant for a supervisor that has ended."""
+        self._backlog.clear()
+        self._outgoing.clear()
+
     def receive_all(self) -> None:
         """Read what has arrived."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Send what is queued, as far as that is possible at once, and close the connection."""
+    def close(self, until: float) -> None:
+        """Send what is queued, as far as that is possible by a time of the monotonic clock, and
+        close the connection."""
         raise NotImplementedError
 
     def _post_frames(self, frames: list[Any]) -> None:

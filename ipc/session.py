@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from . import (
     declared_errors,  # noqa: F401 (garrison's own are known from here on)
@@ -24,10 +24,11 @@ from .change_waiters import ChangeWaiters
 from .connection_state import BUS, CONTROL
 from .deadline_timer import DeadlineTimer
 from .directory import Directory
-from .errors import Fault, ServiceLost, WireError, from_fault
+from .errors import Fault, ServiceLost, SupervisorGone, WireError, from_fault
 from .hooks import DirectHooks, WorkerHooks
 from .last_words import LastWords
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
+from .queue_limits import LINGER_S
 from .requests import Requests
 from .router_link import RouterLink
 from .stream_link import StreamLink
@@ -126,19 +127,18 @@ class Session:
         """Connect both planes; if `bus` is empty, the control plane alone. With keys, over TCP to a
         supervisor on another machine."""
         self._supervisor.path = control
-        size = -1 if self._limited_by_welcome else self.limits.max_message
         if curve is not None:
-            self._open_remote(control, bus, size, curve)
+            self._open_remote(control, bus, curve)
             return
-        # No size limit: a directory may be larger than what services may send each other.
+        # No size limits: the router has them, and others may hold from the next supervisor on.
         self.control = StreamLink(
             control, self.token, -1, self.on_control, self.malformed, self._batch_limit, keep=False
         )
         if bus:
             posted, callbacks = self.calls.posted, (self.on_bus, self.malformed, self._batch_limit)
-            self.bus = StreamLink(bus, self.token, size, *callbacks, posted=posted)
+            self.bus = StreamLink(bus, self.token, -1, *callbacks, posted=posted)
 
-    def _open_remote(self, control: str, bus: str, size: int, curve: messages.CurveKeys) -> None:
+    def _open_remote(self, control: str, bus: str, curve: messages.CurveKeys) -> None:
         from .link import Link  # libzmq is needed here alone
         from .remote import RemoteSupervisor
 
@@ -148,7 +148,8 @@ class Session:
         self._supervisor.remote = remote
         of_control = remote.dealer(CONTROL, control, self.token, -1)
         self.control = Link(of_control, self.on_control, self.malformed, self._batch_limit)
-        of_bus, posted = remote.dealer(BUS, bus, self.token, size), self.calls.posted
+        size, posted = self.limits.max_message, self.calls.posted
+        of_bus = remote.dealer(BUS, bus, self.token, size)
         callbacks = self.on_bus, self.malformed, self._batch_limit
         self.bus = Link(of_bus, *callbacks, zero_copy=True, posted=posted)
 
@@ -165,9 +166,10 @@ class Session:
         self.deadlines.close()
         if self.direct is not None:
             self.direct.close()
+        until = time.monotonic() + LINGER_S  # for both
         for link in (self.bus, self.control):
             if link is not None:
-                link.close()
+                link.close(until)
         self._supervisor.leave()
 
     def _batch_limit(self) -> int:
@@ -347,6 +349,8 @@ class Session:
         if self._limited_by_welcome:
             self.limits = message.limits
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
+        else:
+            self.limits = structs.replace(self.limits, max_message=message.max_message)
         self._supervisor.welcomed(message.pid, message.pid_namespace)
         before = [entry.name for entry in self.directory]
         self.directory.replace(message.entries)
@@ -422,6 +426,8 @@ class Session:
         """Let calls wait for the next supervisor; where none will follow, end them."""
         self._supervisor.stop()
         self._last_words.supervisor_changed()
+        if self._supervisor.remote is None and self.control is not None:
+            self.control.drop_unsent()
         if self._worker is None:
             self._requests.fail()
         if self._worker is not None or not (self._is_final or self.closed):
@@ -462,7 +468,12 @@ class Session:
     async def request(
         self, verb: str, names: tuple[str, ...], timeout: float, options: dict[str, Any]
     ) -> Any:
-        """Send a request to the supervisor; return its answer's data. See `Client.order`."""
+        """Send a request to the supervisor; return its answer's data. See `Client.order`.
+
+        Raises SupervisorGone at once where it has ended: the next one would not know who asks.
+        """
+        if self.is_alone:
+            raise SupervisorGone(f"process {self._supervisor.pid}", "it has ended")
         return await self._requests.request(verb, names, timeout, options)
 
     async def send_last(

@@ -1,4 +1,4 @@
-"""Sends and receives batches over a plain Unix socket to a ROUTER of libzmq, in an asyncio loop.
+"""Sends and receives batches over a plain Unix socket to a ROUTER, in an asyncio loop.
 
 It does what a DEALER of libzmq does, without its thread: each message would wake that, be handed
 over, and wake the loop. A connection that ends is opened again. Sizes are bytes, durations seconds.
@@ -6,6 +6,7 @@ over, and wake the loop. A connection that ends is opened again. Sizes are bytes
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -16,16 +17,19 @@ from .batching import BATCH_BYTES
 from .errors import WireError
 from .frames import FRAMES_MOST
 from .messages import Token
-from .queue_limits import LINGER_S
 from .router_link import RouterLink
+
+log = logging.getLogger(__name__)
 
 READ, READ_MOST = 16 * 1024, 1 << 20  # at once; of a large frame
 SEND_BUFFER = 1 << 20
 RECEIVE_MOST = 20_480  # reads, when the router has ended
 JOINED_MOST = 16 * 1024  # of a message that is copied to be sent as one piece
+PROBE = [b""]  # the router sees the connection by it
 READS_A_TURN, MESSAGES_A_TURN = 8, 64  # before the loop's other work runs; with those of a read
 GREETING_S = 10.0  # for the router to take a connection: a path may lead to one that is gone
 RECONNECT_S = 0.02
+CUTS_MOST = 3  # connections in a row that end within one message: the router refuses it
 PARTS_MOST = 512  # that are sent at once; the kernel takes 1024
 
 
@@ -40,7 +44,8 @@ class StreamLink(RouterLink):
         malformed: Called for each message of fewer than two frames.
         max_message: Returns the largest frame that the other side accepts.
         posted: See `Batching`.
-        keep: Send as a whole over the next connection what was written to one in part.
+        keep: What a connection has not taken goes to the next one, as a whole where it was written
+            in part; otherwise it is dropped.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class StreamLink(RouterLink):
         self._takes = False  # it can be sent to
         self._current: list[Any] = []  # the message that is written in part
         self._rest: list[memoryview] = []  # of it
+        self._cut: list[Any] = []  # the message that connections have ended within; how many
+        self._cuts = 0
         self._due: asyncio.TimerHandle | None = None  # the next attempt, or the end of this one
         self._again: asyncio.Handle | None = None  # there may be more to read
         self._closed = False
@@ -92,6 +99,8 @@ class StreamLink(RouterLink):
         self._stop_sending()
         self._stop_waiting()
         self._loop.remove_reader(self._socket.fileno())
+        with contextlib.suppress(OSError):  # a child process may have it open, too
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._socket = None
         self._connect_later()
@@ -124,7 +133,8 @@ class StreamLink(RouterLink):
         try:
             sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
         except ConnectionError:  # it has ended, which is read behind what the router had sent
-            self._backlog.appendleft(frames)
+            if frames != PROBE:
+                self._backlog.appendleft(frames)
             self._stop_sending()
             return
         except OSError:  # it is full, or the kernel is short of memory
@@ -144,7 +154,7 @@ class StreamLink(RouterLink):
         except OSError:
             return
         if not self._rest:
-            self._current = []
+            self._current = self._cut = []
             self._loop.remove_writer(self._socket.fileno())
             self._drain_backlog()
 
@@ -153,14 +163,26 @@ class StreamLink(RouterLink):
             self._write(self._backlog.popleft())
 
     def _stop_sending(self) -> None:
-        """Keep what is not sent for the next connection."""
-        self._takes = False
+        """Keep what is not sent for the next connection, or drop it."""
+        took, self._takes = self._takes, False
         if self._rest:
             assert self._socket is not None
             self._loop.remove_writer(self._socket.fileno())
-            if self._keep:
-                self._backlog.appendleft(self._current)
+            self._keep_cut()
             self._current, self._rest = [], []
+        if took and not self._keep:
+            self._backlog.clear()
+
+    def _keep_cut(self) -> None:
+        """Have the message sent again that was written in part, unless the router refuses it: what
+        waits behind it would wait for ever."""
+        cut = self._current
+        self._cut, self._cuts = cut, self._cuts + 1 if cut is self._cut else 1
+        if self._cuts < CUTS_MOST:
+            self._backlog.appendleft(cut)
+        else:
+            log.warning("message.refused bytes=%d connections=%d", sum(map(len, cut)), self._cuts)
+            self._cut = []
 
     # --- receiving --------------------------------------------------------------------------
 
@@ -213,45 +235,53 @@ class StreamLink(RouterLink):
         if self._decoder.is_ready and not self._greeted:
             self._stop_waiting()
             self._greeted = self._takes = True
-            self._write([b""])  # the router sees the connection by it
+            self._write(PROBE)
             self._drain_backlog()
         return self._hand_over(found)
 
     def _hand_over(self, found: list[list[bytes]]) -> int | None:
         for frames in found:
+            if self._closed:
+                return None
             if len(frames) < 2:
                 self._malformed()
                 continue
             if len(frames) > 2:
                 self._note_large()
-            self._receive(frames)
-            if self._closed:
-                return None
+            try:
+                self._receive(frames)
+            except Exception:  # an error in one message must not lose those behind it
+                log.exception("message.failed")
         return len(found)
 
-    def close(self) -> None:
-        """Send what is queued, and close the connection; this blocks for a moment if the router
-        does not read at once."""
+    def close(self, until: float) -> None:
+        """Send what is queued, and close the connection; this blocks if the router does not read at
+        once, or has not taken the connection yet."""
         if self._closed:
             return
         self._post_queued()
         self._closed = True
-        self._send_last()
+        with contextlib.suppress(OSError):  # the router reads nothing, or has ended
+            self._send_last(until)
         self._stop_trimming()
         self._drop()
         self._stop_waiting()
 
-    def _send_last(self) -> None:
-        if self._socket is None or not self._takes:
-            return
-        rest: list[Any] = [*self._rest]
-        for frames in self._backlog:
-            rest += zmtp.parts(frames)
-        until = time.monotonic() + LINGER_S
-        with contextlib.suppress(OSError):  # the router reads nothing, or has ended
-            while rest and (left := until - time.monotonic()) > 0:
-                self._socket.settimeout(left)
-                rest = _after(rest, self._socket.sendmsg(rest[:PARTS_MOST]))
+    def _send_last(self, until: float) -> None:
+        while self._has_unsent() and self._socket is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._socket.settimeout(left)
+            if not self._greeted:
+                self._read()
+            elif not self._rest:
+                self._rest = _after(zmtp.parts(self._backlog.popleft()), 0)
+            else:
+                self._rest = _after(self._rest, self._socket.sendmsg(self._rest[:PARTS_MOST]))
+
+    def _has_unsent(self) -> bool:
+        return bool(self._rest or self._backlog)
 
     def _end_turn(self) -> None:
         if self._closed:

@@ -15,6 +15,7 @@ GREETING_BYTES = 64
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 GREETING = (SIGNATURE + b"\x03\x00" + b"NULL").ljust(GREETING_BYTES, b"\0")
 MORE, LONG, COMMAND = 1, 2, 4  # bits of a frame's first byte
+KNOWN = MORE | LONG | COMMAND
 READY = b"\x05READY"
 SHORT_MOST = 255  # of a frame whose size is one byte
 SHORT_MORE, SHORT_LAST = [[bytes((flags, size)) for size in range(256)] for flags in (MORE, 0)]
@@ -136,6 +137,8 @@ class Decoder:
 
     def _add(self, flags: int, frame: bytes, found: list[list[bytes]]) -> None:
         """Take a frame, and add the message that it completes to those found."""
+        if flags & ~KNOWN:
+            raise WireError(f"a frame with unknown flags ({flags})")
         if flags & COMMAND:
             self.is_ready = self.is_ready or frame.startswith(READY)
             return

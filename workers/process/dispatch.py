@@ -71,7 +71,7 @@ class Dispatch:
         self._name = name
         self._send = send
         self._internal = internal
-        self._most = max_message - MARGIN
+        self.limit_to(max_message)
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()  # without any call's variables
         self._service: Service | None = None
@@ -86,6 +86,10 @@ class Dispatch:
         self._unsent = 0  # values that could not travel
         self.draining = False
         self.spans: MethodSpans | None = None  # of the running calls, where traces are on
+
+    def limit_to(self, max_message: int) -> None:
+        """Send no larger frames from now on."""
+        self._most = max_message - MARGIN
 
     def serve(
         self, service: Service, methods: dict[str, Method], faults: object | None = None

@@ -453,6 +453,7 @@ class Worker:
         if self._assignment.paths.curve is None:  # else it is the pid of another machine's process
             self._parents.set_supervisor(message.pid)
         self._session.watch_supervisor()
+        self._dispatch.limit_to(message.max_message)
         if is_successor or message.introduce:
             self._introduce()
         if is_successor and self._direct is not None:

@@ -1,6 +1,7 @@
 """What a link sends as one message, and that none which has arrived is left lying."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class Linked:
 
     def close(self) -> None:
         """Close everything."""
-        self.link.close()
+        self.link.close(time.monotonic() + LONG_S)
         self.router.close(linger=0)
         self.context.term()
 
