@@ -11,7 +11,7 @@ from tests.chaos.test_adoption import CONFIG, PLUGINS
 from tests.support.host import Hosting, found
 from tests.support.waiting import eventually, until
 
-from garrison.ipc import Client, ServiceLost, state
+from garrison.ipc import Client, RemoteError, ServiceLost, SupervisorGone, state
 
 
 @pytest.mark.parametrize("caller", ["program", "service"])
@@ -120,3 +120,49 @@ async def test_calls_outlive_any_number_of_supervisors(host: Hosting, tmp_path: 
             await found(client, "steady").pid()  # it was sent again by now
         await asyncio.to_thread(gate.touch)
         assert await again == 1
+
+
+BIG_PLUGIN = """
+from garrison.workers import Plugin, Service
+
+
+class Big(Service):
+    service_type = "big"
+
+    async def big(self, size: int) -> bytes:
+        return bytes(size)
+
+
+plugin = Plugin("big", services=[Big])
+"""
+BOUND = "[host]\nmax_message = {}\n[plugins.big]\n"
+
+
+async def test_an_adopted_worker_takes_the_bound_of_the_next_supervisor(host: Hosting) -> None:
+    """What is too large is refused where it is made; it does not end the bus of its sender."""
+    one = host(BOUND.format(64 << 20), files={"big.py": BIG_PLUGIN})
+    pid = one.status("big")["pid"]
+    async with one.connect() as client:
+        assert len(await found(client, "big").big(20_000_000)) == 20_000_000
+    await asyncio.to_thread(one.end, signal.SIGKILL)
+    one.write("config.toml", BOUND.format(1 << 20))
+    await asyncio.to_thread(one.up)
+    assert one.status("big")["pid"] == pid
+    async with one.connect() as client:
+        with pytest.raises(RemoteError, match="more than max_message"):
+            await found(client, "big").big(20_000_000)
+        assert len(await found(client, "big").big(1000)) == 1000
+    assert not one.events("frame.refused")
+
+
+async def test_an_order_is_not_kept_for_the_next_supervisor(host: Hosting) -> None:
+    """Who gave it is told that there is no supervisor, and may give it again."""
+    one = host(CONFIG, PLUGINS)
+    async with one.connect() as client:
+        await asyncio.to_thread(one.end, signal.SIGKILL)
+        with pytest.raises(SupervisorGone):
+            await client.order("stop", ("steady",))
+        await asyncio.to_thread(one.up)
+        assert await found(client, "steady").pid() == one.status("steady")["pid"]
+    assert one.status("steady")["state"] == "running"
+    assert not one.events("order.given")

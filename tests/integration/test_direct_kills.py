@@ -91,7 +91,7 @@ class Bus:
     def forget(self, peer: Token) -> None:
         """Forget a peer."""
 
-    def close(self) -> None:
+    def close(self, until: float) -> None:
         """Close it."""
 
 

@@ -16,7 +16,10 @@ OURS = str(Path(__file__).parent.parent) + "/"
 BUNDLED = OURS + "services/"  # counts as an author's
 STDLIB = sysconfig.get_path("stdlib") + "/"
 INSTALLED = re.compile(r"/(?:site|dist)-packages/([^/]+)")  # a package, wherever it is installed
-LOOP = re.compile(r"^uvloop/|/asyncio/(?:runners|base_events|events)\.py$")
+# What runs a worker's loop: frames below are how its process came to be.
+LOOP = re.compile(
+    r"^uvloop/|/asyncio/(?:runners|base_events|events)\.py$|/workers/process/main\.py$"
+)
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # no class can hide it
 MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
