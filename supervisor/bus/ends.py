@@ -37,6 +37,9 @@ class Ends:
     def __bool__(self) -> bool:
         return bool(self._ends)
 
+    def __contains__(self, token: Token) -> bool:
+        return token in self._ends
+
     def mark(self, token: Token, now: float) -> None:
         """Note that a member's process has ended."""
         if token not in self._ends:

@@ -25,7 +25,7 @@ from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import BusRouters
 from .ends import Ends
-from .routes import PLAIN, Frames, PeerTable, calls_alone, route
+from .routes import PLAIN, RETURNED_WHOLE, Frames, PeerTable, calls_alone, route
 from .streams import Sent, StreamRouter, Streams
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -44,7 +44,7 @@ AGAIN_S = 0.005  # before the next attempt to send to a peer whose queue was ful
 
 
 class SendQueue:
-    """Messages for one peer, in order, while libzmq's own queue to it is full."""
+    """Messages for one peer, in order, while its connection takes nothing, or has broken."""
 
     def __init__(self) -> None:
         self.messages: deque[tuple[Any, ...]] = deque()  # of bytes: not tracked by the collector
@@ -258,6 +258,8 @@ class BusRouter:
                 self._reject(UNKNOWN)
 
     def _on_probe(self, token: Token) -> None:
+        if token in self._queues:
+            self._send_queued(token)
         if token in self.live:
             self._probed.add(token)
             if token in self._without_sync:
@@ -290,6 +292,9 @@ class BusRouter:
 
     def _on_sync(self, source: Token, batch: bytes) -> None:
         """Connect a member from here on; one for another router may arrive late."""
+        if len(batch) > RETURNED_WHOLE:  # a Sync is tiny; to decode what is not may take long
+            self._reject(f"a message of {len(batch)} bytes for the router")
+            return
         try:
             messages = decode_data(batch)
         except WireError as error:
@@ -312,10 +317,17 @@ class BusRouter:
         outcome = self._pass_on(frames)
         if outcome is Sent.DONE:
             self.carried += 1
-        elif outcome is Sent.FULL:
+        elif outcome is Sent.FULL or self._comes_back(frames[0]):
             self._enqueue(frames)
         else:
             self._return(frames, GONE)
+
+    def _comes_back(self, token: Token) -> bool:
+        """Return True for a member whose connection has broken, and whose process has not ended:
+        it connects again a moment later."""
+        if token not in self.connected or token in self._ends:
+            return False
+        return isinstance(self._router_of.get(token, self._own), StreamRouter)
 
     def _pass_on(self, frames: Sequence[Any]) -> Sent:
         """Send without blocking, through the ROUTER of the address."""
@@ -351,7 +363,7 @@ class BusRouter:
         self.waiting_bytes += size
 
     def _send_queued(self, token: Token) -> bool:
-        """Send what is queued for a peer; return False if its queue in libzmq is still full."""
+        """Send what is queued for a peer; return False if it still takes nothing."""
         sent = False
         queue = self._queues[token]
         while queue.messages:
@@ -360,9 +372,9 @@ class BusRouter:
             if outcome is Sent.FULL:
                 return sent
             if outcome is Sent.GONE:
-                self._drop_queue(token)
-                for unsent in queue.messages:
-                    self._return(unsent, GONE)
+                if self._comes_back(token):
+                    return sent
+                self._return_queue(token)
                 return True
             size = _size(frames)
             queue.messages.popleft()
@@ -374,12 +386,15 @@ class BusRouter:
         self._end_hold(token)
         return True
 
-    def _drop_queue(self, token: Token) -> None:
+    def _return_queue(self, token: Token) -> None:
+        """Return what is queued for a peer that is gone: none of it was sent."""
         queue = self._queues.pop(token, None)
         self._end_hold(token)
         if queue is not None:
             self.waiting_bytes -= queue.bytes
             self.trimmer.note_large(time.monotonic())  # the C library may keep 64 MiB of it
+            for unsent in queue.messages:
+                self._return(unsent, GONE)
 
     def _return(self, frames: Sequence[Any], why: Token) -> None:
         """Return a message to its sender. A message that is itself returned is dropped."""
@@ -415,6 +430,8 @@ class BusRouter:
         """
         if token in self.live:
             self._ends.mark(token, time.monotonic())
+            if token in self._queues:
+                self._send_queued(token)  # without a connection, it comes back at once
             if read is not None:
                 self._read[token] = read
 
@@ -441,7 +458,7 @@ class BusRouter:
         for members in (self.live, self.connected, self._new, self._probed, self._without_sync):
             members.discard(token)
         self._departed.append(token)
-        self._drop_queue(token)
+        self._return_queue(token)
         arrived, read = self.pairs.to(token), self._read.pop(token, None)
         for partner in self.pairs.forget(token):
             if partner in self.live:

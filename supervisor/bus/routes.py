@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
+from garrison.ipc.batching import BATCH_BYTES
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Token, decode_few, encode
 
@@ -20,6 +21,9 @@ NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
 NOTHING = Raw(b"\x90")  # no arguments
 RETURNED_WHOLE = 4096  # bytes of a batch that returns as it is
+READ_MOST = 2 * BATCH_BYTES  # of a batch that is read; a larger one has one message
+CALL_TAG, INTEGERS = 0, {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack: bytes that follow
+UNREAD, TIMEOUT_S = "unread", 1.0  # of a call of which its id alone was read
 
 
 def route(
@@ -52,14 +56,32 @@ def calls_alone(batch: bytes) -> bytes:
     """Return what the sender of a batch that was not delivered needs of it: the ids of its calls.
 
     Else a member that does not read would be kept its answers for, and so would those who answer.
+    Of a very large batch the head alone is read: the loop would stand still for the rest.
     """
     if len(batch) <= RETURNED_WHOLE:
         return batch
+    if len(batch) > READ_MOST:
+        return _call_at_head(batch)
     try:
         calls = [one for one in decode_few(batch) if isinstance(one, Call)]
     except WireError:  # its sender refuses it, or has a bound for it in the router
         return batch
     return encode([Call(one.id, one.method, NOTHING, EMPTY_MAP, one.timeout) for one in calls])
+
+
+def _call_at_head(batch: bytes) -> bytes:
+    """Return the one call that a batch has, by its id; nothing if it has another message; the batch
+    if it has more than one."""
+    if batch[0] != 0x91 or batch[1] & 0xF0 != 0x90:
+        return batch
+    if batch[2] != CALL_TAG:
+        return encode([])
+    first = batch[3]
+    size = INTEGERS.get(first, 0)
+    if not size and first > 0x7F:
+        return batch
+    number = int.from_bytes(batch[4 : 4 + size], "big") if size else first
+    return encode([Call(number, UNREAD, NOTHING, EMPTY_MAP, TIMEOUT_S)])
 
 
 class PeerTable:

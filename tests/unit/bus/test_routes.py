@@ -19,6 +19,7 @@ from garrison.ipc.messages import (
 from garrison.ipc.messages.codec import FEW
 from garrison.supervisor.bus.routes import (
     FRAMES_MOST,
+    READ_MOST,
     Frames,
     PeerTable,
     calls_alone,
@@ -72,6 +73,23 @@ def test_of_a_large_batch_that_returns_the_calls_are_named(count: int, size: int
     found = decode_data(short)
     assert [one.id if isinstance(one, Call) else -1 for one in found] == list(range(count))
     assert len(short) < 24 * (count + 1) <= len(batch)
+
+
+@pytest.mark.parametrize("number", [0, 127, 128, 255, 256, 70_000, 2**32, 2**63 - 1])
+def test_of_a_very_large_batch_the_head_alone_is_read(number: int) -> None:
+    """It has one message. To read its small values would take long, so they need not be valid."""
+    value = msgspec.Raw(b"\xdd\xff\xff\xff\xff" + b"\x01" * READ_MOST)
+    call = encode([Call(number, "f", value, EMPTY_MAP, 5.0)])
+    found = decode_data(calls_alone(call))
+    assert [one.id for one in found if isinstance(one, Call)] == [number]
+    assert calls_alone(encode([Reply(number, value)])) == encode([])
+
+
+@pytest.mark.parametrize("head", ["92", "dc0001", "9105", "919700ff", "91970080", "919700a1"])
+def test_a_very_large_batch_of_something_else_returns_as_it_is(head: str) -> None:
+    """Members split their batches, so this is from something else."""
+    batch = bytes.fromhex(head) + bytes(READ_MOST)
+    assert calls_alone(batch) == batch
 
 
 @pytest.mark.parametrize(

@@ -249,15 +249,60 @@ def test_an_end_is_announced_in_the_turn_that_has_read_it(bus: Bus) -> None:
 
 
 def test_messages_to_a_peer_that_has_ended_return(bus: Bus) -> None:
-    """Whether its end was read or not."""
+    """At once when its process has ended, and before that is announced."""
+    a, b = bus.join(), bus.join()
+    b.socket.close()
+    bus.until_gone(b)
+    a.send(b.token, b"one")
+    while not bus.router.waiting:
+        bus.turn()
+    bus.router.mark_ended(b.token)
+    assert not bus.router.waiting
+    a.send(b.token, b"two")
+    assert [a.received(), a.received()] == [[GONE, b.token, b"one"], [GONE, b.token, b"two"]]
+    bus.router.set_cause(b.token, "it was killed")
+    bus.router.announce_ends()
+    assert decode_data(a.received()[1]) == [Ended(b.token, "it was killed", 2)]
+
+
+def test_what_is_queued_at_an_end_returns_before_it(bus: Bus) -> None:
+    """None of it was sent, also if the member is removed in another way."""
+    a, b = bus.join(), bus.join()
+    b.socket.close()
+    bus.until_gone(b)
+    a.send(b.token, b"one")
+    while not bus.router.waiting:
+        bus.turn()
+    bus.router.drop(b.token, "it left")
+    assert a.received() == [GONE, b.token, b"one"]
+    assert decode_data(a.received()[1]) == [Ended(b.token, "it left", 1)]
+    assert not bus.router.waiting_bytes
+
+
+def test_messages_wait_for_a_member_whose_connection_has_broken(bus: Bus) -> None:
+    """Its process goes on: it connects again, and has them in order, without a poll."""
     a, b = bus.join(), bus.join()
     b.socket.close()
     a.send(b.token, b"one")
-    bus.until_routed(1)
-    a.send(b.token, b"two")
     bus.until_gone(b)
-    bus.until_routed(1)
-    assert [a.received(), a.received()] == [[GONE, b.token, b"one"], [GONE, b.token, b"two"]]
+    a.send(b.token, b"two")
+    bus.look(0.1)
+    again = bus.connect(b.token)
+    again.send(b"")
+    a.send(b.token, b"three")
+    found = [again.received() for _ in range(3)]
+    assert found == [[a.token, batch] for batch in (b"one", b"two", b"three")]
+    assert not bus.router.waiting
+    assert not bus.router.waiting_bytes
+
+
+def test_a_large_message_for_the_router_is_not_read(bus: Bus) -> None:
+    """A Sync is tiny; to read anything else may take long."""
+    a = bus.join()
+    a.send(SUPERVISOR, bytes(5000))
+    while not bus.rejected:
+        bus.turn()
+    assert bus.rejected == ["a message of 5000 bytes for the router"]
 
 
 def test_an_address_belongs_to_one_connection(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
