@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
-from garrison.ipc.batching import BATCH_BYTES
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Token, decode_few, encode
 
@@ -21,7 +20,7 @@ NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
 NOTHING = Raw(b"\x90")  # no arguments
 RETURNED_WHOLE = 4096  # bytes of a batch that returns as it is
-READ_MOST = 2 * BATCH_BYTES  # of a batch that is read; a larger one has one message
+READ_MOST = 2 << 20  # of a batch that is read; members split theirs, so more is one message
 CALL_TAG, INTEGERS = 0, {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack: bytes that follow
 UNREAD, TIMEOUT_S = "unread", 1.0  # of a call of which its id alone was read
 
