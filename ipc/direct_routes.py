@@ -20,7 +20,7 @@ from .system.descriptors import free_descriptors
 
 log = logging.getLogger(__name__)
 
-FREE_LEAST = 64  # descriptors; libzmq aborts if it finds none
+FREE_LEAST = 64  # descriptors; else a direct route would take the last that its service has
 DISCONNECTED = "the direct connection to it ended"
 PROBLEMS = {Happened.DISCONNECTED: DISCONNECTED, Happened.LATE: "its callee did not answer in time"}
 USED = frozenset({Stage.DIRECT, Stage.LEAVING, Stage.STAYING})  # its calls go directly

@@ -37,7 +37,7 @@ from .messages import (
 )
 
 LARGE = 1 << 20  # from this size a value is a frame; below it, a frame costs more than a copy
-LENT = 4 << 20  # from this size lending a frame to libzmq is faster than a copy
+LENT = 4 << 20  # from this size lending a frame to libzmq, on a node, is faster than a copy
 FRAMES_MOST = 60  # of one message; further values stay in the batch
 PLACE = 103  # our code of msgpack's extension types: a frame's number
 

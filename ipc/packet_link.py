@@ -21,7 +21,7 @@ from .messages import Token
 from .queue_limits import PEER_QUEUE
 
 SIZES = b"\xc1"  # begins a packet of sizes, and nothing else: it is no byte of msgpack
-RECEIVE_MOST = 20_480  # packets that are read at once, when the other side has ended
+PACKETS_MOST = 20_480  # packets that are read at once, when the other side has ended
 
 ENDED = (BrokenPipeError, ConnectionResetError)  # a sender's errors: its peer has ended
 
@@ -184,7 +184,7 @@ class PacketLink(Batching):
 
     def receive_all(self) -> None:
         """Read what has arrived."""
-        for _ in range(RECEIVE_MOST):
+        for _ in range(PACKETS_MOST):
             if not self._read():
                 return
 

@@ -1,13 +1,15 @@
 """What a DEALER of ZeroMQ sends and receives on a stream: ZMTP 3.0 with the mechanism NULL (pure).
 
-A command that gives one order to the supervisor has no use for a thread and a context of libzmq,
-and pyzmq takes longer to import than the order takes. The protocol is that of RFC 23. A peer with
-a later version speaks 3.0 with this one: it sends no heartbeats, and no messages of other sockets.
+Commands, programs, and workers on the supervisor's machine speak it on plain sockets, without a
+thread and a context of libzmq and without the import of pyzmq; what both sides need is here, the
+router's half is in `supervisor/bus/router_wire.py`. The protocol is that of RFC 23. A peer with a
+later version speaks 3.0 with this one: it sends no heartbeats, and no messages of other sockets.
 Sizes are bytes.
 """
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from .errors import WireError
 
@@ -20,6 +22,9 @@ READY = b"\x05READY"
 SHORT_MOST = 255  # of a frame whose size is one byte
 SHORT_MORE, SHORT_LAST = [[bytes((flags, size)) for size in range(256)] for flags in (MORE, 0)]
 FRAMES_MOST = 16  # of one message
+JOINED_MOST = 16 * 1024  # of a message that is copied, to be sent as one piece
+PARTS_MOST = 512  # that are sent at once; the kernel takes 1024
+SEND_BUFFER = 1 << 20  # of a connection, in the kernel
 LONG_HEADER, LONG_SIZE = struct.Struct(">BQ"), struct.Struct(">Q")
 
 
@@ -34,9 +39,9 @@ def encode(frames: Sequence[bytes]) -> bytes:
     return b"".join(parts(frames))
 
 
-def parts(frames: Sequence[bytes]) -> list[bytes]:
-    """Return a message as it is sent, in parts: headers, and the frames themselves."""
-    found: list[bytes] = []
+def parts(frames: Sequence[Any]) -> list[Any]:
+    """Return a message as it is sent, in parts: headers, and the frames themselves, not copied."""
+    found: list[Any] = []
     flags, short, left = MORE, SHORT_MORE, len(frames)
     for frame in frames:
         left -= 1
@@ -46,6 +51,16 @@ def parts(frames: Sequence[bytes]) -> list[bytes]:
         found.append(short[size] if size <= SHORT_MOST else _long_header(flags, size))
         found.append(frame)
     return found
+
+
+def after(pieces: Sequence[Any], sent: int) -> list[memoryview]:
+    """Return what is left of pieces of which so many bytes were sent."""
+    rest = list[memoryview]()
+    for piece in pieces:
+        if sent < len(piece):
+            rest.append(memoryview(piece)[sent:])
+        sent = max(sent - len(piece), 0)
+    return rest
 
 
 def _property(name: bytes, value: bytes) -> bytes:

@@ -14,8 +14,7 @@ IDLE_S = 2.0  # after the last large message, free memory is returned
 def trim_in_background() -> None:
     """Return free memory to the kernel from a thread.
 
-    It takes about 0.2 ms per MiB, and blocks only the threads whose memory it is: in a router that
-    is libzmq's own thread.
+    It takes about 0.2 ms per MiB, and blocks only the threads whose memory it is.
     """
     threading.Thread(target=malloc.trim, name="memory", daemon=True).start()
 

@@ -13,6 +13,7 @@ from garrison.ipc.zmtp import (
     COMMAND,
     GREETING,
     GREETING_BYTES,
+    JOINED_MOST,
     LONG,
     MORE,
     READY,
@@ -20,10 +21,9 @@ from garrison.ipc.zmtp import (
     SIGNATURE,
 )
 
-from .routes import FRAMES_MOST, PLAIN
+from .routes import PLAIN, ROUTED_FRAMES
 
 LARGE = 64 * 1024  # of a frame that is received into memory of its own
-JOINED_MOST = 16 * 1024  # of a batch that is copied, to be sent as one piece
 SIZE = struct.Struct(">Q")
 IDENTITY, PROPERTY_SIZE = b"identity", struct.Struct(">I")
 _READY = READY + b"\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0"
@@ -31,7 +31,7 @@ OPENING, ACCEPTED = GREETING, bytes((COMMAND, len(_READY))) + _READY
 
 
 def joined(frames: Sequence[Any]) -> bytes | None:
-    """Return what is sent of `[destination, source, batch]` as one piece; None: see `parts`."""
+    """Return what is sent of `[destination, source, batch]` as one piece; None: in `parts`."""
     if len(frames) != PLAIN:
         return None
     _, source, batch = frames
@@ -41,29 +41,6 @@ def joined(frames: Sequence[Any]) -> bytes | None:
     if size <= JOINED_MOST:
         return b"\x01%c%b\x02%b%b" % (len(source), source, SIZE.pack(size), batch)
     return None
-
-
-def parts(frames: Sequence[Any]) -> list[Any]:
-    """Return what is sent of `[destination, source, batch, *blobs]`, without copying it."""
-    found, last = list[Any](), len(frames) - 1
-    for number, frame in enumerate(frames[1:], 1):
-        size, flags = len(frame), MORE if number < last else 0
-        if size <= SHORT_MOST:
-            found.append(bytes((flags, size)))
-        else:
-            found.append(bytes((flags | LONG,)) + SIZE.pack(size))
-        found.append(frame)
-    return found
-
-
-def after(pieces: Sequence[Any], sent: int) -> list[memoryview]:
-    """Return what is left of pieces of which so many bytes were sent."""
-    rest = list[memoryview]()
-    for piece in pieces:
-        if sent < len(piece):
-            rest.append(memoryview(piece)[sent:])
-        sent = max(sent - len(piece), 0)
-    return rest
 
 
 def identity_of(ready: bytes) -> Token:
@@ -217,7 +194,7 @@ class RouterDecoder:
             if len(frame) > SHORT_MOST:
                 raise WireError(f"an address of more than {SHORT_MOST} bytes")
             frames = self._frames = [self.source]
-        if len(frames) <= FRAMES_MOST:
+        if len(frames) <= ROUTED_FRAMES:
             frames.append(frame)
         if not flags & MORE:
             found.append(frames)

@@ -15,7 +15,7 @@ from garrison.ipc.messages import EMPTY_MAP, FULL, GONE, Call, Token, decode_few
 
 Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
-FRAMES_MOST = 64  # of one message: a batch and its large arguments
+ROUTED_FRAMES = 64  # of one message: a batch and its large arguments
 NEW_MOST = 1024  # pairs that have just met; the oldest are dropped
 PLAIN = 3  # frames of a message without large arguments
 NOTHING = Raw(b"\x90")  # no arguments
@@ -39,7 +39,7 @@ def route(
         connected: Those of them that may send and receive.
         max_message: Bytes of one message. The socket bounds each frame; this bounds their sum.
     """
-    if not PLAIN <= len(frames) <= FRAMES_MOST:
+    if not PLAIN <= len(frames) <= ROUTED_FRAMES:
         return None
     if len(frames) > PLAIN and sum(map(len, frames)) > max_message:
         return None

@@ -18,14 +18,13 @@ from typing import Any
 
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import Token
+from garrison.ipc.queue_limits import LINGER_S
+from garrison.ipc.zmtp import PARTS_MOST, SEND_BUFFER, after, parts
 
-from .router_wire import ACCEPTED, OPENING, RouterDecoder, after, joined, parts
+from .router_wire import ACCEPTED, OPENING, RouterDecoder, joined
 
 READ = 8 * 1024  # at once: so much of small messages each connection may send before the others
-SEND_BUFFER = 1 << 20  # of a connection, in the kernel
-PARTS_MOST = 512  # sent at once; the kernel takes 1024
 HANDSHAKE_S = 0.5  # for a peer to name itself
-LINGER_S = 0.5  # that what was sent in part is gone on with, at the end
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 CREDENTIALS = struct.Struct("=3i")  # pid, uid, gid
 CLAIMS_MOST = 4  # connections that wait for one address
@@ -278,7 +277,7 @@ class Connection:
         if self._full:
             return FULL
         data = joined(frames)
-        return self._write(parts(frames)) if data is None else self._write_piece(data)
+        return self._write(parts(frames[1:])) if data is None else self._write_piece(data)
 
     def _write_piece(self, data: bytes) -> Sent:
         try:

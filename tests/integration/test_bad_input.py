@@ -276,8 +276,8 @@ async def test_a_member_that_never_reads_is_kept_little_for(running: Host, clien
 
 
 async def test_a_slow_reader_gets_everything_in_order(running: Host, client: Client) -> None:
-    """Messages that wait in the supervisor because libzmq's queue is full are neither lost nor
-    overtaken."""
+    """Messages that wait in the supervisor because its reader's socket is full are neither lost
+    nor overtaken."""
     size = msgspec.Raw(msgspec.msgpack.encode([MIB // 8]))
     with joined(running, unread=1) as rogue:
         for n in range(400):  # 50 MiB of answers, each a message

@@ -56,8 +56,8 @@ CALLS = {"small": 1000, "large": 24}
 SIZES = {"small": 100, "large": 1 << 20}
 STUCK_S = 1.0  # the calls' deadline
 IDLE_S = 0.3  # of calls between others before
-# What a receiver that reads nothing may cost: the router holds 64 MiB for it, and libzmq at both
-# its ends 64 messages; a caller what waits, 16 windows at the most.
+# What a receiver that reads nothing may cost: the router holds 64 MiB for it, and the kernel
+# its buffers; a caller what waits, 16 windows at the most.
 SUPERVISORS = 160 << 20
 CALLERS_MOST = 32 * WINDOW_BYTES
 

@@ -7,8 +7,8 @@ import pytest
 from garrison.ipc import zmtp
 from garrison.ipc.errors import WireError
 from garrison.supervisor.bus import router_wire
-from garrison.supervisor.bus.router_wire import RouterDecoder, identity_of, joined, parts
-from garrison.supervisor.bus.routes import FRAMES_MOST
+from garrison.supervisor.bus.router_wire import RouterDecoder, identity_of, joined
+from garrison.supervisor.bus.routes import ROUTED_FRAMES
 
 TOKEN, PEER = b"g" + bytes(range(1, 17)), b"g" + bytes(range(17, 33))
 MESSAGES = [
@@ -62,8 +62,8 @@ def test_messages_are_sent_as_libzmq_sends_them(frames: list[bytes]) -> None:
     """The destination is not sent; the source stands in its place."""
     expected = zmtp.encode([TOKEN, *frames[1:]])
     outgoing = [PEER, TOKEN, *frames[1:]]
-    assert b"".join(parts(outgoing)) == expected
-    is_joined = len(frames) == 2 and len(frames[1]) <= router_wire.JOINED_MOST
+    assert b"".join(zmtp.parts(outgoing[1:])) == expected
+    is_joined = len(frames) == 2 and len(frames[1]) <= zmtp.JOINED_MOST
     assert joined(outgoing) == (expected if is_joined else None)
 
 
@@ -72,7 +72,7 @@ def test_a_message_of_too_many_frames_is_cut() -> None:
     many = [PEER, *(b"%d" % number for number in range(1000))]
     data = zmtp.opening(TOKEN) + zmtp.encode(many) + zmtp.encode([PEER, b"next"])
     cut, following = received(RouterDecoder(-1), data, 100)
-    assert cut == [TOKEN, *many[:FRAMES_MOST]]
+    assert cut == [TOKEN, *many[:ROUTED_FRAMES]]
     assert following == [TOKEN, PEER, b"next"]
 
 

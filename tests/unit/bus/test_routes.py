@@ -18,8 +18,8 @@ from garrison.ipc.messages import (
 )
 from garrison.ipc.messages.codec import FEW
 from garrison.supervisor.bus.routes import (
-    FRAMES_MOST,
     READ_MOST,
+    ROUTED_FRAMES,
     Frames,
     PeerTable,
     calls_alone,
@@ -126,7 +126,9 @@ def test_a_member_that_is_yet_to_connect_neither_sends_nor_receives(
     ]
 
 
-@pytest.mark.parametrize("frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]])
+@pytest.mark.parametrize(
+    "frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (ROUTED_FRAMES - 1)]]
+)
 def test_what_has_not_three_frames_or_too_many_is_refused(frames: Frames) -> None:
     """It is no message of ours, wherever it would go."""
     assert route(frames, LIVE, LIVE, MOST) is None
@@ -141,12 +143,12 @@ def test_large_frames_count_together() -> None:
 
 def test_the_most_frames_pass() -> None:
     """The bound counts source, destination, batch and blobs together."""
-    frames = [A, B, *[b"x"] * (FRAMES_MOST - 2)]
+    frames = [A, B, *[b"x"] * (ROUTED_FRAMES - 2)]
 
     passed = route(frames, LIVE, LIVE, MOST)
 
     assert passed is not None
-    assert len(passed) == FRAMES_MOST
+    assert len(passed) == ROUTED_FRAMES
 
 
 @given(frames=st.lists(st.one_of(st.sampled_from([A, B, UNKNOWN]), st.binary(max_size=4))))
