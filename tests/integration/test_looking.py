@@ -114,12 +114,14 @@ async def test_stack_shows_threads_and_tasks_and_the_service_goes_on(one: Host) 
 
         def shown() -> Ran | None:
             ran = one.run("stack", "bot")
-            return ran if "in_thread" in ran.out and "wait_long" in ran.out else None
+            both = "time.sleep(3600)" in ran.out and "asyncio.sleep(3600)" in ran.out
+            return ran if both else None
 
         ran = await asyncio.to_thread(until, shown, what="both calls run")
         assert ran is not None
         assert "await asyncio.sleep(3600)" in ran.out
-        assert "time.sleep(3600)" in ran.out
+        assert "in_thread" in ran.out
+        assert "wait_long" in ran.out
         assert "garrison/workers" not in ran.out
         assert "thread MainThread runs the loop" in ran.out
         assert "handles wait_long of a program, for " in ran.out

@@ -1,9 +1,11 @@
 """A session handles every message, and leaves a worker's part to its hooks."""
 
 import asyncio
+import os
 from typing import Any, get_args
 
 import pytest
+from msgspec import structs
 
 from garrison.ipc import messages
 from garrison.ipc.errors import SupervisorGone
@@ -34,9 +36,9 @@ class Hooks:
         )
 
 
-def welcome(boot: str) -> messages.Welcome:
-    """Return a Welcome of a supervisor that has ended."""
-    return messages.Welcome(1, boot, NO_PROCESS, (), timeout=9.0, window=8, window_bytes=7)
+def welcome(boot: str, pid: int = NO_PROCESS) -> messages.Welcome:
+    """Return a Welcome, of a supervisor that has ended unless another pid is given."""
+    return messages.Welcome(1, boot, pid, (), timeout=9.0, window=8, window_bytes=7)
 
 
 async def test_every_message_of_the_bus_has_a_handler() -> None:
@@ -45,14 +47,14 @@ async def test_every_message_of_the_bus_has_a_handler() -> None:
 
 
 async def test_a_program_has_the_limits_of_the_welcome() -> None:
-    """A worker has its own, from its assignment."""
+    """A worker has its own, from its assignment, but the size of messages: that is the router's."""
     program, worker = Session(b"g"), Session(b"g", LIMITS, worker=Hooks().made())
     for session in (program, worker):
         session.handle(welcome("one"))
 
     assert program.limits == welcome("one").limits
     assert (program.calls.window, program.calls.window_bytes) == (8, 7)
-    assert worker.limits == LIMITS
+    assert worker.limits == structs.replace(LIMITS, max_message=welcome("one").max_message)
     assert (worker.calls.window, worker.calls.window_bytes) == (2, 3)
 
 
@@ -106,13 +108,23 @@ async def test_a_program_ends_with_a_supervisor_that_shuts_down() -> None:
 async def test_a_request_fails_with_its_supervisor() -> None:
     """The next one does not know it."""
     session = Session(b"g")
-    session.handle(welcome("one"))
+    session.handle(welcome("one", os.getpid()))
+    session.watch_supervisor()
     request = session.loop.create_task(session.request("status", (), 5.0, {}))
     await asyncio.sleep(0)  # the request is sent
     session.on_supervisor_end()
 
     with pytest.raises(SupervisorGone, match="ended before it answered"):
         await request
+
+
+async def test_a_request_to_a_supervisor_that_has_ended_is_refused() -> None:
+    """It would be sent to the next one, which does not know who asks."""
+    session = Session(b"g")
+    session.handle(welcome("one"))
+    session.watch_supervisor()
+    with pytest.raises(SupervisorGone, match="it has ended"):
+        await session.request("status", (), 5.0, {})
 
 
 async def test_a_watcher_that_gave_up_is_removed() -> None:
