@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.support.answer_counts import Counts
 from tests.support.host import Host, found, hosting
 from tests.support.platform_client import FakePlatform
 from tests.support.waiting import until
@@ -92,6 +93,14 @@ def kill(host: Host, *names: str) -> None:
         host.ask("reset", name)
 
 
+def answered(host: Host, fake: FakePlatform) -> Counts:
+    """Wait until each question has its whole answer; a failure says what happened last."""
+    try:
+        return fake.until_answered()
+    except pytest.fail.Exception as error:
+        pytest.fail(f"{error}\n{history(host, fake)}")
+
+
 def history(host: Host, fake: FakePlatform) -> str:
     """Return what happened last, for a failure: the chat's lines, and the host's events."""
     lines = [
@@ -114,7 +123,7 @@ def test_killed_while_it_decides(host: Host, fake: FakePlatform) -> None:
     kill(host)
     let(host, "release")
 
-    assert fake.until_answered().faults == {}
+    assert answered(host, fake).faults == {}
     assert deeds(host).count(f"model {text}") == 2
 
 
@@ -130,7 +139,7 @@ def test_killed_in_an_action(host: Host, fake: FakePlatform, action: str) -> Non
     let(host, "release")
     until(lambda: len(fake.answers(action)) == 2, what="the second part was said")
     fake.say(action, question("hello"))
-    fake.until_answered()
+    answered(host, fake)
 
     word = text.partition(" ")[0]
     first, second, _ = fake.answers(action)
@@ -152,7 +161,7 @@ def test_killed_while_it_says(host: Host, fake: FakePlatform) -> None:
     kill(host)
     fake.say("saying", question("hello"))
 
-    assert fake.until_answered().faults == {}
+    assert answered(host, fake).faults == {}
     assert deeds(host).count(f"model {text}") == 1
 
 
@@ -160,7 +169,7 @@ def test_a_message_without_an_answer_is_told_so(host: Host, fake: FakePlatform) 
     """Once, and the room goes on."""
     fake.say("sorry", question("fail"))
     fake.say("sorry", question("hello"))
-    fake.until_answered()
+    answered(host, fake)
 
     assert fake.answers("sorry")[0] == SORRY
     assert fake.counts().faults == {}
@@ -183,7 +192,7 @@ def test_a_message_that_is_given_up_keeps_its_place(host: Host, fake: FakePlatfo
         until(lambda: len(host.events("mail.dead")) > given_up, what="it is given up")
     finally:
         os.kill(platform, signal.SIGCONT)
-    fake.until_answered()
+    answered(host, fake)
 
     assert fake.answers("given up") == [SORRY, f"[{second.partition(' ')[0]}.1/1]"]
 
@@ -199,7 +208,7 @@ def test_a_damaged_record(host: Host, fake: FakePlatform) -> None:
     kill(host)
     fake.say("damaged", question("hello"))
 
-    assert fake.until_answered().faults == {}
+    assert answered(host, fake).faults == {}
     assert list(path.parent.glob("answers.db.damaged-*"))
 
 
@@ -213,4 +222,4 @@ def test_killed_at_any_time(host: Host, fake: FakePlatform, victims: list[str]) 
         pause(drawn.uniform(0, 0.05))
         kill(host, *victims)
 
-    assert fake.until_answered().faults == {}, history(host, fake)
+    assert answered(host, fake).faults == {}, history(host, fake)
