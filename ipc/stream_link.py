@@ -18,19 +18,17 @@ from .errors import WireError
 from .frames import FRAMES_MOST
 from .messages import Token
 from .router_link import RouterLink
+from .zmtp import JOINED_MOST, PARTS_MOST, SEND_BUFFER, after
 
 log = logging.getLogger(__name__)
 
 READ, READ_MOST = 16 * 1024, 1 << 20  # at once; of a large frame
-SEND_BUFFER = 1 << 20
 RECEIVE_MOST = 20_480  # reads, when the router has ended
-JOINED_MOST = 16 * 1024  # of a message that is copied to be sent as one piece
 PROBE = [b""]  # the router sees the connection by it
 READS_A_TURN, MESSAGES_A_TURN = 8, 64  # before the loop's other work runs; with those of a read
 GREETING_S = 10.0  # for the router to take a connection: a path may lead to one that is gone
 RECONNECT_S = 0.02
 CUTS_MOST = 3  # connections in a row that end within one message: the router refuses it
-PARTS_MOST = 512  # that are sent at once; the kernel takes 1024
 
 
 class StreamLink(RouterLink):
@@ -141,13 +139,13 @@ class StreamLink(RouterLink):
             sent = 0
         if sent < size:
             self._current = frames
-            self._rest = _after(parts, sent)
+            self._rest = after(parts, sent)
             self._loop.add_writer(self._socket.fileno(), self._writable)
 
     def _writable(self) -> None:
         assert self._socket is not None
         try:
-            self._rest = _after(self._rest, self._socket.sendmsg(self._rest))
+            self._rest = after(self._rest, self._socket.sendmsg(self._rest))
         except ConnectionError:
             self._stop_sending()
             return
@@ -276,9 +274,9 @@ class StreamLink(RouterLink):
             if not self._greeted:
                 self._read()
             elif not self._rest:
-                self._rest = _after(zmtp.parts(self._backlog.popleft()), 0)
+                self._rest = after(zmtp.parts(self._backlog.popleft()), 0)
             else:
-                self._rest = _after(self._rest, self._socket.sendmsg(self._rest[:PARTS_MOST]))
+                self._rest = after(self._rest, self._socket.sendmsg(self._rest[:PARTS_MOST]))
 
     def _has_unsent(self) -> bool:
         return bool(self._rest or self._backlog)
@@ -300,13 +298,3 @@ def _connected(path: str, opening: bytes) -> socket.socket:
         one.close()
         raise
     return one
-
-
-def _after(parts: list[Any], sent: int) -> list[memoryview]:
-    """Return what is left of parts of which so many bytes were sent."""
-    rest = list[memoryview]()
-    for part in parts:
-        if sent < len(part):
-            rest.append(memoryview(part)[sent:])
-        sent = max(sent - len(part), 0)
-    return rest
