@@ -181,10 +181,10 @@ async def main() -> int:
             path.write_text(config(names, server.url, path.with_name("bench.db")))
             async with running(path, names) as there:
                 found = await measure(there, path.with_name("home"), options.rounds)
-                said = launcher(there.client.session._supervisor.pid)
+                sentence = launcher(there.client.session._supervisor.pid)
     print(json.dumps(found, indent=2) if options.json else table(found))
     if not options.json:
-        print(said)
+        print(sentence)
     return 0 if all(_reaches(name, row) for name, row in found.items()) else 1
 
 

@@ -84,9 +84,6 @@ class Link(RouterLink):
             self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
-        if self._closed:
-            self._ending = self._turn_open = False
-            return
         super()._end_turn()
         self._readable()
 

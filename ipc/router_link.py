@@ -10,6 +10,8 @@ from .messages import SUPERVISOR, Call, Frames, Token, decode_data, encode
 class RouterLink(Batching):
     """The sending half of a connection to a router."""
 
+    _closed = False
+
     def flush(self) -> None:
         """Send what this turn has queued."""
         self._post_queued()
@@ -81,6 +83,12 @@ class RouterLink(Batching):
         """Send what is queued, as far as that is possible by a time of the monotonic clock, and
         close the connection."""
         raise NotImplementedError
+
+    def _end_turn(self) -> None:
+        if self._closed:
+            self._ending = self._turn_open = False
+        else:
+            super()._end_turn()
 
     def _post_frames(self, frames: list[Any]) -> None:
         """Send a message, or keep it in the backlog."""

@@ -470,7 +470,7 @@ class Session:
     ) -> Any:
         """Send a request to the supervisor; return its answer's data. See `Client.order`.
 
-        Raises SupervisorGone at once where it has ended: the next one would not know who asks.
+        Raises SupervisorGone at once where it has ended: the next one would not know the sender.
         """
         if self.is_alone:
             raise SupervisorGone(f"process {self._supervisor.pid}", "it has ended")

@@ -281,12 +281,6 @@ class StreamLink(RouterLink):
     def _has_unsent(self) -> bool:
         return bool(self._rest or self._backlog)
 
-    def _end_turn(self) -> None:
-        if self._closed:
-            self._ending = self._turn_open = False
-            return
-        super()._end_turn()
-
 
 def _connected(path: str, opening: bytes) -> socket.socket:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

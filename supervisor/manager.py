@@ -13,17 +13,7 @@ from typing import TypeAlias, assert_never
 from msgspec.structs import replace
 
 from garrison.ipc import messages, socket_paths
-from garrison.ipc.messages import (
-    WIRES,
-    Join,
-    Leave,
-    Order,
-    PluginRead,
-    PluginsRead,
-    Stacks,
-    State,
-    Token,
-)
+from garrison.ipc.messages import WIRES, Join, Leave, Order, Stacks, State, Token
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import service_spec
 from garrison.supervisor.lifecycle import silence
@@ -438,8 +428,10 @@ class ServiceManager:
                     self._use.wake()
             case messages.DirectOpen() | messages.DirectRoute():
                 self._use.direct.on_message(token, message, time.monotonic())
-            case Join() | Leave() | Order() | PluginRead() | PluginsRead() | Stacks():
+            case Join() | Leave() | Order() | Stacks():
                 pass  # not a worker's; the server and the loop take them
+            case messages.PluginRead() | messages.PluginsRead():
+                pass  # from what reads plugins
             case _:
                 assert_never(message)
         return True

@@ -92,9 +92,9 @@ class LocalEngine:
     @property
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
+        parts = self._workers.answers_due, self._usage.due, self._meter.due
         takeover = self._takeover.due if self._takeover is not None else inf
-        others = min(self._interpreters.due, self._launchers.idle_due)
-        return min(self._workers.answers_due, self._usage.due, self._meter.due, takeover, others)
+        return min(*parts, takeover, self._interpreters.due, self._launchers.idle_due)
 
     @property
     def busy(self) -> bool:

@@ -156,7 +156,7 @@ async def test_an_adopted_worker_takes_the_bound_of_the_next_supervisor(host: Ho
 
 
 async def test_an_order_is_not_kept_for_the_next_supervisor(host: Hosting) -> None:
-    """Who gave it is told that there is no supervisor, and may give it again."""
+    """It fails at once, and can be given again."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         await asyncio.to_thread(one.end, signal.SIGKILL)

@@ -67,7 +67,7 @@ def a_batch(count: int, size: int) -> bytes:
 
 @pytest.mark.parametrize(("count", "size"), [(1, 500_000), (40, 5000), (2000, 3)])
 def test_of_a_large_batch_that_returns_the_calls_are_named(count: int, size: int) -> None:
-    """Its sender has them still; replies are nobody's any more."""
+    """Its sender has them still; no caller gets the replies any more."""
     batch = a_batch(count, size)
     short = calls_alone(batch)
     found = decode_data(short)

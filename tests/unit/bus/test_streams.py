@@ -347,7 +347,7 @@ def test_a_peer_that_speaks_something_else_is_let_go(bus: Bus) -> None:
 
 
 def test_others_users_are_let_go(bus: Bus) -> None:
-    """The kernel says whose process connects."""
+    """The kernel reports whose process connects."""
     bus.own._uids = {os.getuid() + 1}
     other = socket.socket(socket.AF_UNIX)
     other.settimeout(WAIT_S)

@@ -119,7 +119,7 @@ async def test_a_request_fails_with_its_supervisor() -> None:
 
 
 async def test_a_request_to_a_supervisor_that_has_ended_is_refused() -> None:
-    """It would be sent to the next one, which does not know who asks."""
+    """It would be sent to the next one, which does not know the sender."""
     session = Session(b"g")
     session.handle(welcome("one"))
     session.watch_supervisor()

@@ -1,4 +1,4 @@
-"""A plain connection to a router loses nothing that it has not written, and blocks nobody."""
+"""A plain connection to a router loses nothing that it has not written, and does not block."""
 
 import asyncio
 import os
@@ -187,7 +187,7 @@ async def test_what_was_written_in_part_is_sent_whole_or_not_at_all(
 async def test_a_connection_that_is_not_taken_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The path may have led to a socket that nobody listens at any more, though it is open."""
+    """The path may have led to a socket without a listener, which another process has open."""
     monkeypatch.setattr(stream_link, "GREETING_S", 0.05)
     path, token = str(tmp_path / "bus.sock"), new_token()
     with socket.socket(socket.AF_UNIX) as old:
@@ -204,7 +204,7 @@ async def test_a_connection_that_is_not_taken_is_given_up(
 
 
 async def test_a_flood_lets_the_loop_do_other_work(router: Router) -> None:
-    """A turn handles few messages, and asks for one more turn, not for ever more of them."""
+    """A turn handles few messages, and schedules one more turn, not ever more of them."""
     token, count, most = new_token(), 30_000, 0
     seen = 0
 
@@ -227,7 +227,7 @@ async def test_a_flood_lets_the_loop_do_other_work(router: Router) -> None:
             await asyncio.sleep(0)
             most = max(most, seen - before)
     flood.join()
-    # What one read brings is handled whole; the loop has the socket and what is asked for again.
+    # What one read brings is handled whole; the loop runs for the socket and as scheduled.
     assert most <= 2 * (stream_link.MESSAGES_A_TURN + stream_link.READ // 100)
     link.close(soon())
 
