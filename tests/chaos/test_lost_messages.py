@@ -144,15 +144,7 @@ def called(host: Host, name: str) -> list[int]:
     return [pid for pid in host.processes() if comm(pid) == name]
 
 
-# It ends by itself once there is `enough`, and touches `reported` when that was reported.
-PART = """
-import asyncio
-from pathlib import Path
-from garrison.workers import Plugin, Service
-
-REPORTED_S = 0.3
-folder = Path(__file__).parent
-
+LOOKING = """
 class Part(Service):
     service_type = "part"
 
@@ -162,7 +154,21 @@ class Part(Service):
         service.every(0.02, service.look)
         return service
 
-    async def look(self):
+"""
+
+# It ends by itself once there is `enough`, and touches `reported` when that was reported.
+PART = (
+    """
+import asyncio
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+REPORTED_S = 0.3
+folder = Path(__file__).parent
+
+"""
+    + LOOKING
+    + """    async def look(self):
         if (folder / "enough").exists():
             raise SystemExit
 
@@ -171,6 +177,7 @@ class Part(Service):
 
 plugin = Plugin(name="part", services=[Part])
 """
+)
 
 
 def test_a_clean_end_that_was_reported_to_a_killed_supervisor_is_one(host: Hosting) -> None:
@@ -236,7 +243,8 @@ def test_a_start_that_was_extended_stays_so(host: Hosting) -> None:
 
 # Once there is `end`, which names how it ends and a pid, it ends so. As its report is acknowledged,
 # it kills that process: its supervisor.
-ENDING = """
+ENDING = (
+    """
 import os
 from pathlib import Path
 from garrison.ipc.last_words import LastWords
@@ -253,22 +261,16 @@ def kill_and_acknowledge(words):
 
 LastWords.acknowledged = kill_and_acknowledge
 
-class Part(Service):
-    service_type = "part"
-
-    @classmethod
-    async def start(cls, runtime):
-        service = cls(runtime)
-        service.every(0.02, service.look)
-        return service
-
-    async def look(self):
+"""
+    + LOOKING
+    + """    async def look(self):
         if (folder / "end").exists():
             word = (folder / "end").read_text()
             raise SystemExit if word.startswith("cleanly") else PermanentFailure("bad token")
 
 plugin = Plugin(name="part", services=[Part])
 """
+)
 
 
 @pytest.mark.parametrize(
